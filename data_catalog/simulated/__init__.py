@@ -1,0 +1,1 @@
+"""The simulated atmosphere. Nothing else in our packages may import it but the source registry."""

@@ -1,0 +1,1 @@
+"""Density, CDF, quantile and CRPS of predictive distributions, on tensors, finite to the far tails."""

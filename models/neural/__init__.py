@@ -1,0 +1,1 @@
+"""Neural forecasters, one a file, and what they share."""

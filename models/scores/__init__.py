@@ -1,0 +1,1 @@
+"""Scores of probabilistic forecasts, the statistics behind them, and their significance."""

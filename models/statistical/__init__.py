@@ -1,0 +1,1 @@
+"""Statistical forecasters, one a file."""

@@ -1,0 +1,1 @@
+"""Reads published stores for people and services; runs no forecaster."""

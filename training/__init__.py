@@ -1,0 +1,1 @@
+"""Pairs from the archive, fitting, backtests and the verification record."""
