@@ -6,8 +6,9 @@ Names follow dynamical.org's public archives, so that their stores open here wit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, Literal, Mapping
+from typing import Any, Final, Literal
 
 Dimension = Literal[
     "init_time", "lead_time", "time", "ensemble_member", "latitude", "longitude", "station", "quantile", "forecaster",

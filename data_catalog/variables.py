@@ -7,9 +7,10 @@ them against it. The believable range is wide on purpose: it is there to catch w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal, Mapping
+from typing import Any, Final, Literal
 
 Kind = Literal["instant", "mean", "sum", "maximum", "minimum"]
 
