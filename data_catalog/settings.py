@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     root: str = Field(default="./var", description="where everything is kept: a folder, or an object-store URL for the stores")
     state_root: str = Field(
         default="",
-        description="folder for what has to be a local file (manifest.db, prefect/, mlflow.db); default: root, or ./var beside an object store",
+        description="folder for what has to be a local file (manifest.db, prefect/, mlflow.db); default: root or ./var",
     )
     manifest_url: str = Field(default="", description="SQLAlchemy URL of the manifest; default: SQLite in the state root")
     region: str = Field(default="hanoi", description="a region's name, or the path of its TOML file")
