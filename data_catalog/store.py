@@ -213,7 +213,7 @@ class Root:
         """
         if not self._files.exists(f"{_checked(path)}/{MARKER}"):
             raise self._not_found(path)
-        found = _hash_of({name: hashlib.sha256(self._files.read(f"{path}/{name}")).hexdigest() for name in self._files.sizes(path)})
+        found = self._hash(path)
         expected = content_hash or path.removesuffix(".zarr").rpartition(".")[2]
         if not found.startswith(expected):
             raise StoreCorruptError(
@@ -292,6 +292,9 @@ class Root:
         if "metadata" not in (found.get("consolidated_metadata") or {}):
             raise StoreCorruptError(f"The store {self.location(path)} has no consolidated metadata; it was not written by Giómua.")
         return found
+
+    def _hash(self, path: str) -> str:
+        return content_hash({name: hashlib.sha256(self._files.read(f"{path}/{name}")).hexdigest() for name in self._files.sizes(path)})
 
     def _not_found(self, path: str) -> StoreNotFoundError:
         folder = str(PurePosixPath(path).parent)
@@ -459,6 +462,3 @@ def _equal(given: np.ndarray, found: np.ndarray) -> bool:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-_hash_of = content_hash  # verify has an argument of that name
