@@ -231,6 +231,10 @@ class Root:
         found = self._files.folders(_checked(folder) if folder else "")
         return [name for name in found if not name.endswith(".zarr") and not name.startswith(".")]
 
+    def list_files(self, folder: str) -> list[str]:
+        """Paths, relative to the root, of all files under a folder, sorted."""
+        return [f"{folder}/{name}" for name in sorted(self._files.sizes(_checked(folder)))]
+
     def delete_store(self, path: str) -> None:
         """Delete a store; a reader that opens it meanwhile finds it whole or not at all.
 
