@@ -42,6 +42,12 @@ class Box(BaseModel):
         )
 
 
+class Tiny(Box):
+    """The cut of a region that the profile ``tiny`` works on."""
+
+    stations: tuple[str, ...]
+
+
 class RainRules(BaseModel):
     """Thresholds and windows of the duty practice; mm and hours."""
 
@@ -74,6 +80,7 @@ class Region(Box):
     timezone: str
     resolution: float = Field(gt=0, description="degrees")
     city: Box
+    tiny: Tiny
     rain: RainRules
     temperature: TemperatureRules
     stations: tuple[Station, ...]
@@ -90,6 +97,13 @@ class Region(Box):
         """Grid longitudes, ascending, degrees_east."""
         count = round((self.longitude_east - self.longitude_west) / self.resolution) + 1
         return np.round(self.longitude_west + self.resolution * np.arange(count), 6)
+
+
+    def cut(self) -> Region:
+        """The same region on the box and the stations of its profile ``tiny``."""
+        box = self.tiny.model_dump(exclude={"stations"})
+        kept = tuple(station for station in self.stations if station.id in self.tiny.stations)
+        return self.model_copy(update={**box, "stations": kept})
 
 
 @lru_cache(maxsize=8)

@@ -71,8 +71,9 @@ class Settings(BaseSettings):
         return self.manifest_url or f"sqlite:///{self.local_root / 'manifest.db'}"
 
     def load_region(self) -> Region:
-        """The region these settings name."""
-        return load_region(self.region)
+        """The region these settings name, cut down in the profile ``tiny``."""
+        region = load_region(self.region)
+        return region.cut() if self.profile == "tiny" else region
 
 
 def load_settings(**chosen: Any) -> Settings:
