@@ -84,6 +84,35 @@ class Inputs:
         clock = "available_time" if "available_time" in self.observations.coords else TIME
         return self.observations.isel({TIME: np.flatnonzero(self.observations[clock].values <= init_time)})
 
+    def observed_at(self, name: str, times: np.ndarray) -> np.ndarray:
+        """What was known at each ``init_time`` about ``name`` at given times: :meth:`known_at` for many cycles at once.
+
+        Args:
+            name: Variable.
+            times: (init_time, lead_time) datetime64: the time asked for, one for each case of :attr:`frame`.
+
+        Returns:
+            (init_time, lead_time, station) on the stations of :attr:`frame`, NaN where there is no observation at that time or
+            it was not available at the init_time.
+
+        Raises:
+            MissingInputError: The variable is not observed, or the places are not stations.
+        """
+        if self.observations is None or name not in self.observations or STATION not in self.frame.dims:
+            raise MissingInputError(f"Observations of {name!r} at stations are needed, and there are none.")
+        series = self.observations[name].transpose(TIME, STATION).reindex({STATION: self.frame[STATION].values})
+        clock = series["available_time"].values if "available_time" in series.coords else series[TIME].values
+        order = np.argsort(series[TIME].values, kind="stable")
+        known = series[TIME].values[order]
+        asked = np.asarray(times, dtype=known.dtype)
+        if not len(known):
+            return np.full((*asked.shape, series.sizes[STATION]), np.nan)
+        place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+        inits = np.atleast_1d(self.frame[INIT_TIME].values)[:, None]
+        found = (known[place] == asked) & (clock[order][place] <= inits)
+        values: np.ndarray = np.where(found[..., None], series.values[order][place], np.nan)
+        return values
+
     @property
     def frame(self) -> xr.Dataset:
         """Coordinates of the answer: ``init_time``, ``lead_time``, ``valid_time(init_time, lead_time)`` and places.

@@ -276,7 +276,7 @@ def _log_mass(a: Tensor | None, b: Tensor | None, family: Family) -> tuple[Tenso
         low = _log_cdf(torch.where(flip, -b, a), family)
         log_D = high + torch.log(-torch.expm1(torch.clamp(low - high, max=-1e-12)))
     else:
-        log_D = _log_cdf(-a if a is not None else b, family)  # type: ignore[operator,arg-type]
+        log_D = _log_cdf(-a if a is not None else b, family)  # type: ignore[arg-type]
     zero = torch.zeros_like(log_D)
 
     def hazard(bound: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
