@@ -185,7 +185,7 @@ def _invert(weight: np.ndarray, ordered: np.ndarray) -> np.ndarray:
     total = weight.sum(axis=-1, keepdims=True)
     middle = (np.cumsum(weight, axis=-1) - 0.5 * weight) / np.where(total > 0, total, 1.0)  # (case, S, n)
     levels = torch.tensor(LEVELS).expand(*weight.shape[:2], -1).contiguous()
-    high = torch.searchsorted(torch.as_tensor(middle), levels).numpy()
+    high = torch.searchsorted(torch.as_tensor(np.ascontiguousarray(middle)), levels).numpy()
     last = np.where(np.isfinite(ordered), np.arange(ordered.shape[1]), 0).max(axis=1)[None, :, None]
     high = np.minimum(high, last)
     low = np.maximum(high - 1, 0)

@@ -93,7 +93,7 @@ class Emos:
             if learned is not None:
                 self.learned_[name] = learned
         if not self.learned_:
-            raise ForecasterError(f"{self.spec.id}: no pair of forecast and observation at {len(self.stations_)} stations; give more history.")
+            raise ForecasterError(f"{self.spec.id}: no pair of forecast and observation at any station; give more history.")
         return self
 
     def _learn(self, shape: Shape, members: np.ndarray, observed: np.ndarray, frame: xr.Dataset) -> Learned | None:
