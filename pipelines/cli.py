@@ -1,0 +1,331 @@
+"""The command ``giomua``.
+
+Results go to standard output, progress and messages to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 degraded (done, but
+something was missing or quarantined). Everything heavy is imported inside the command that needs it, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from data_catalog.settings import Settings
+    from data_catalog.sources.base import Progress
+
+DONE, FAILED, USAGE, DEGRADED = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="giomua",
+    help="Giómua: several forecasts in, one calibrated ensemble for Hanoi out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RootOption = Annotated[
+    str | None,
+    typer.Option(
+        "--root", envvar="GIOMUA_ROOT", help="Where everything is kept: a folder or an object-store URL.", show_default="./var"
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+ProfileOption = Annotated[
+    str | None, typer.Option("--profile", help="'tiny' runs a whole cycle in seconds, for fault tests.", show_default="default")
+]
+InitTimeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--init-time", metavar="T", help="Start of the forecast, UTC: 2025-01-10T12Z or 20250110T12Z.", show_default="the newest"
+    ),
+]
+WorldOption = Annotated[
+    int | None, typer.Option("--world", metavar="SEED", help="Another simulated atmosphere.", show_default="1")
+]
+
+
+def main() -> None:
+    """Entry point: run a command, turn what goes wrong into one sentence and an exit code."""
+    from data_catalog.errors import GiomuaError
+
+    _quiet()
+    try:
+        app(standalone_mode=True)
+    except GiomuaError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("Interrupted; what was published stays as it is, and running the same command again goes on from there.")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(FAILED) from None
+
+
+def _quiet() -> None:
+    """No telemetry from any library; set before one of them is imported."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+QUIET: Mapping[str, str] = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+    "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+def fail(message: str, code: int = FAILED) -> NoReturn:
+    """Say one sentence on standard error and leave."""
+    print(f"giomua: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    raise SystemExit(code)
+
+
+def emit(result: Mapping[str, Any], as_json: bool, text: str) -> None:
+    """The result: JSON, or text for a person."""
+    typer.echo(json.dumps(result, ensure_ascii=False, indent=2, default=str) if as_json else text)
+
+
+def settings_from(**chosen: Any) -> Settings:
+    """Settings with the command line on top; PREFECT_HOME moves under the root."""
+    from data_catalog.settings import load_settings
+
+    settings = load_settings(**chosen)
+    os.environ.setdefault("PREFECT_HOME", str((settings.local_root / "prefect").absolute()))
+    return settings
+
+
+def parse_time(text: str) -> np.datetime64:
+    """A UTC time as people write it: ``2025-01-10T12Z``, ``20250110T12Z``, ``2025-01-10T12:00:00Z``, ``2025011012``.
+
+    Raises:
+        typer.BadParameter: It is none of these, or no whole hour.
+    """
+    import re
+
+    import numpy as np
+
+    match = re.fullmatch(r"(\d{4})-?(\d{2})-?(\d{2})[T ]?(\d{2})(?::?(\d{2})(?::?\d{2})?)?(?:Z|\+00:?00)?", text.strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no UTC time; write it like 2025-01-10T12Z.")
+    year, month, day, hour, minute = match.groups()
+    if int(minute or 0):
+        raise typer.BadParameter(f"{text!r} is not on the hour; cycles start on whole hours UTC.")
+    try:
+        return np.datetime64(f"{year}-{month}-{day}T{hour}", "ns")
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no date: {error}.") from error
+
+
+@contextmanager
+def progress_bar(quiet: bool = False) -> Iterator[Progress]:
+    """A progress callback that draws bars on standard error: live on a terminal, a line a step elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    if quiet:
+        yield lambda what, done, total: None
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _line_progress()
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            name = what.split(" ")[0]
+            if name not in tasks:
+                tasks[name] = bars.add_task(what, total=total or None)
+            bars.update(tasks[name], description=what, completed=done, total=total or None)
+
+        yield show
+
+
+def _line_progress() -> Progress:
+    """A line when a step starts, and one at each further quarter of long ones."""
+    from data_catalog.sources.base import Progress as ProgressCallback
+
+    seen: dict[str, int] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        quarter = 4 * done // total if total else 0
+        if seen.get(what, -1) < quarter:
+            seen[what] = quarter
+            print(f"{what}: {done} of {total}" if total else what, file=sys.stderr, flush=True)  # noqa: T201
+
+    found: ProgressCallback = show
+    return found
+
+
+@app.callback()
+def _about() -> None:
+    """Giómua: several forecasts in, one calibrated ensemble for Hanoi out."""
+
+
+@app.command()
+def run(
+    root: RootOption = None,
+    init_time: InitTimeOption = None,
+    cutoff: Annotated[
+        float | None, typer.Option("--cutoff", metavar="HOURS", help="Use only what was there this long after the start.")
+    ] = None,
+    profile: ProfileOption = None,
+    world: WorldOption = None,
+    members: Annotated[
+        int | None, typer.Option("--members", min=2, max=1000, help="Coupled members to publish.", show_default="50")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run one forecast cycle and publish the ensemble.
+
+    Reads the sources of the settings, else what real data the archive holds, else the simulated atmosphere of Hanoi, which is made on the
+    way. With PREFECT_API_URL set, the cycle runs as a Prefect flow and can be followed there.
+    """
+    from pipelines.commands import render_cycle, run_command
+
+    settings = settings_from(root=root, profile=profile, world=world, members=members)
+    with progress_bar() as progress:
+        report = run_command(settings, parse_time(init_time) if init_time else None, cutoff, progress)
+    emit(report.as_json(), as_json, "" if as_json else render_cycle(settings, report))
+    raise typer.Exit(DEGRADED if report.degraded else DONE)
+
+
+@app.command(name="import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="GRIB1 or GRIB2 files.", show_default=False)],
+    root: RootOption = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Name to file them under, in place of the one in the messages.")] = None,
+    keep_unknown: Annotated[bool, typer.Option("--keep-unknown", help="Keep variables the catalog has no name for, as decoded.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Import GRIB files into the archive, cut to the region; what cannot be believed is quarantined with its reason."""
+    from pipelines.commands import import_command
+
+    settings = settings_from(root=root)
+    with progress_bar() as progress:
+        report, text = import_command(settings, files, dataset, keep_unknown, progress)
+    emit(report, as_json, text)
+    raise typer.Exit(DEGRADED if report["quarantined"] else DONE)
+
+
+@app.command()
+def simulate(
+    root: RootOption = None,
+    init_time: InitTimeOption = None,
+    days: Annotated[
+        int | None,
+        typer.Option("--days", min=0, help="Days of history before the cycle.", show_default="what a cycle learns from"),
+    ] = None,
+    profile: ProfileOption = None,
+    world: WorldOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make one cycle of the simulated atmosphere: GRIB2 and index files, station reports, and the history before it."""
+    from pipelines.commands import simulate_command
+
+    settings = settings_from(root=root, profile=profile, world=world)
+    with progress_bar() as progress:
+        report, text = simulate_command(settings, parse_time(init_time) if init_time else None, days, progress)
+    emit(report, as_json, text)
+
+
+@app.command()
+def ingest(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Dataset to ingest; giomua status lists them.", show_default=False)],
+    root: RootOption = None,
+    init_time: InitTimeOption = None,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch one cycle of one source into the archive."""
+    from pipelines.commands import ingest_command
+
+    settings = settings_from(root=root, profile=profile)
+    with progress_bar() as progress:
+        report, text, degraded = ingest_command(settings, source, parse_time(init_time) if init_time else None, progress)
+    emit(report, as_json, text)
+    raise typer.Exit(DEGRADED if degraded else DONE)
+
+
+@app.command(name="observe")
+def observe_(
+    root: RootOption = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="T", help="Last report to read, UTC.", show_default="now")] = None,
+    days: Annotated[int, typer.Option("--days", min=1, help="How far back to look.")] = 3,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the reports of every station network into the archive."""
+    from pipelines.commands import observe_command
+
+    settings = settings_from(root=root, profile=profile)
+    with progress_bar() as progress:
+        report, text, degraded = observe_command(settings, parse_time(until) if until else None, days, progress)
+    emit(report, as_json, text)
+    raise typer.Exit(DEGRADED if degraded else DONE)
+
+
+@app.command()
+def backfill(
+    start: Annotated[str, typer.Option("--from", metavar="T", help="First cycle, UTC.", show_default=False)],
+    stop: Annotated[str, typer.Option("--to", metavar="T", help="Last cycle, UTC.", show_default=False)],
+    every: Annotated[int, typer.Option("--every", min=1, max=24, help="Hours between cycles.")] = 24,
+    root: RootOption = None,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run every cycle of a period, each on its own; one that fails does not stop the rest."""
+    from pipelines.commands import backfill_command
+
+    settings = settings_from(root=root, profile=profile)
+    with progress_bar() as progress:
+        report, text = backfill_command(settings, parse_time(start), parse_time(stop), every, progress)
+    emit(report, as_json, text)
+    raise typer.Exit(FAILED if report["failed"] else DEGRADED if report["degraded"] else DONE)
+
+
+@app.command()
+def status(root: RootOption = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """What is published, and for each source its newest cycle, age and what is missing or quarantined."""
+    from pipelines.commands import status_command
+
+    report, text = status_command(settings_from(root=root, profile=profile))
+    emit(report, as_json, text)
+
+
+@app.command()
+def doctor(root: RootOption = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """Check versions, the root, free space, the manifest against the stores, the published cycle and the sources."""
+    from pipelines.commands import doctor_command
+
+    report, text = doctor_command(settings_from(root=root, profile=profile))
+    emit(report, as_json, text)
+    raise typer.Exit(FAILED if report["failed"] else DEGRADED if report["warned"] else DONE)
+
+
+@app.command()
+def serve(
+    root: RootOption = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")] = 8080,
+) -> None:
+    """Serve the published stores over HTTP, read-only, with ranges; nothing outside published/ can be reached."""
+    from pipelines.commands import serve_command
+
+    serve_command(settings_from(root=root), host, port)
+
+
+if __name__ == "__main__":
+    main()

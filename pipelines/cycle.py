@@ -1,0 +1,272 @@
+"""One forecast cycle as a plain function: gather, learn, forecast, blend, couple, derive, publish.
+
+The manifest decides what is done. A cycle whose inputs were published already only makes sure that the pointer is right; a cycle with new
+inputs is the next revision. Prefect flows wrap :func:`run_cycle` and its parts; nothing here knows of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from data_catalog.dimensions import INIT_TIME
+from data_catalog.errors import CycleError, GiomuaError
+from data_catalog.manifest import Manifest, Revision
+from data_catalog.regions import Region
+from data_catalog.settings import Settings
+from data_catalog.sources import registry
+from data_catalog.sources.base import Progress, silent
+from data_catalog.store import Root
+from pipelines.ingest import ingest_cycle
+from pipelines.inputs import LEADS, CycleInputs, cycle_key, gather
+from pipelines.make import make
+from pipelines.observe import observe
+from pipelines.publish import DATASET, announce, finished, publish
+from training.pairs import OBSERVATIONS_PREFIX, STATIONS_SUFFIX, Past, read_past
+
+VERSION: Final = "1"
+"""Changes whenever the same inputs would give another product."""
+
+HOUR = np.timedelta64(1, "h")
+OBSERVED_DAYS: Final = 3
+"""How far back a cycle asks the networks for late reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class CycleReport:
+    """What a cycle did, in JSON types.
+
+    Attributes:
+        init_time: ``YYYY-MM-DDTHH:MM:SSZ``.
+        revision: Its number.
+        href: The store, relative to the root.
+        store: The same as an absolute path or URL.
+        content_hash: Its hash.
+        reused: Whether exactly these inputs had been published before.
+        degraded: Whether something was missing, late or quarantined.
+        sources: ``{"present": [...], "lagged": [...], "missing": [...]}``.
+        notes: What was missing and why, one sentence each.
+        forecasters: Ids that forecast.
+        skipped: Why one did not, by id.
+        variables: Published variables.
+        leads: Number of published leads.
+        skill: Scores of the blend and of each raw ensemble over the held-out past, rows of ``training.skill``.
+        simulated: Whether the data is simulated.
+    """
+
+    init_time: str
+    revision: int
+    href: str
+    store: str
+    content_hash: str
+    reused: bool
+    degraded: bool
+    sources: Mapping[str, Sequence[str]]
+    notes: tuple[str, ...]
+    forecasters: tuple[str, ...]
+    skipped: Mapping[str, str]
+    variables: tuple[str, ...]
+    leads: int
+    skill: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
+    simulated: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+def run_cycle(
+    settings: Settings, init_time: np.datetime64, *, cutoff_hours: float | None = None, progress: Progress = silent
+) -> CycleReport:
+    """Run one cycle from the providers to the published store.
+
+    Args:
+        settings: Root, region, sources, members.
+        init_time: Start of the forecast, UTC, a whole hour.
+        cutoff_hours: Use only what was available this many hours after ``init_time``; None takes what there is.
+        progress: Called as work goes on.
+
+    Returns:
+        What was done; ``degraded`` says that something was missing.
+
+    Raises:
+        CycleError: No source has anything for this cycle; the last published cycle stays in place.
+        GiomuaError: The root or the manifest cannot be used.
+    """
+    init_time = np.datetime64(init_time, "ns")
+    deadline = None if cutoff_hours is None else init_time + np.timedelta64(round(cutoff_hours * 3600), "s")
+    region = settings.load_region()
+    root = Root.open(settings)
+    with Manifest.open(settings.manifest) as manifest:
+        notes = [
+            *fetch(settings, root, manifest, region, init_time, progress),
+            *watch(settings, root, manifest, region, init_time, progress),
+        ]
+        datasets = cycle_datasets(settings, manifest)
+        inputs = gather(root, manifest, region, datasets, init_time, available_before=deadline)
+        if inputs is None:
+            wanted = ", ".join(datasets) or "no source at all"
+            raise CycleError(
+                f"No source has a forecast for {cycle_key(init_time)} (asked for: {wanted}); import or ingest one, "
+                f"or choose another --init-time. The last published cycle stays as it is."
+            )
+        past = read_past(
+            root, manifest, [state.dataset for state in inputs.states], inputs.variables,
+            [station.id for station in region.stations if station.operating], init_time, settings.training_days,
+            available_before=deadline,
+        )
+        identity = _identity(settings, inputs, past)
+        done = finished(manifest, init_time, identity)
+        if done is None:
+            made = make(settings, region, inputs, past, init_time, expected_leads(settings, datasets), progress)
+            keep_for_training(root, manifest, inputs, init_time)
+            notes += made.notes
+            details = {
+                "inputs_hash": identity,
+                "sources": _presence(inputs),
+                "simulated": made.simulated,
+                "variables": list(made.variables),
+                "leads": int(made.leads),
+                "horizon_hours": int(made.horizon_hours),
+                "forecasters": list(made.forecasters),
+                "skipped": dict(made.skipped),
+                "skill": list(made.skill),
+                "notes": notes,
+                "degraded": bool(notes),
+            }
+            progress("publishing", 0, 1)
+            done = publish(root, manifest, init_time, made.groups, made.attributes, details)
+            reused = False
+        else:
+            reused = True
+        announce(root, manifest, region, done)
+        progress("publishing", 1, 1)
+        return _report(root, done, reused)
+
+
+def _report(root: Root, revision: Revision, reused: bool) -> CycleReport:
+    details = revision.details
+    text = f"{revision.key[:4]}-{revision.key[4:6]}-{revision.key[6:11]}:00:00Z"
+    return CycleReport(
+        init_time=text,
+        revision=revision.revision,
+        href=revision.path,
+        store=root.location(revision.path),
+        content_hash=revision.content_hash,
+        reused=reused,
+        degraded=bool(details["degraded"]),
+        sources=details["sources"],
+        notes=tuple(details["notes"]),
+        forecasters=tuple(details["forecasters"]),
+        skipped=details["skipped"],
+        variables=tuple(details["variables"]),
+        leads=int(details["leads"]),
+        skill=tuple(details["skill"]),
+        simulated=bool(details["simulated"]),
+    )
+
+
+def is_forecast(dataset: str) -> bool:
+    """Whether a dataset of the manifest is a gridded forecast: not observations, history at stations or a product."""
+    return not (dataset.startswith((OBSERVATIONS_PREFIX, "twins/")) or dataset.endswith(STATIONS_SUFFIX) or dataset == DATASET)
+
+
+def cycle_datasets(settings: Settings, manifest: Manifest) -> tuple[str, ...]:
+    """The sources of a cycle: those of the settings, else what real data the archive holds, else the simulated atmosphere.
+
+    Simulated and real data are never mixed unless the settings name both.
+    """
+    if settings.sources:
+        return settings.sources
+    known = registry.grid_sources(settings)
+    real = [
+        name for name in manifest.datasets() if is_forecast(name) and not (name in known and known[name].spec.simulated)
+    ]
+    return tuple(real) if real else tuple(name for name, source in known.items() if source.spec.simulated)
+
+
+def fetch(
+    settings: Settings, root: Root, manifest: Manifest, region: Region, init_time: np.datetime64, progress: Progress
+) -> list[str]:
+    """Ingest every source of the cycle that has a provider; one that fails is a note and the others go on."""
+    known = registry.grid_sources(settings)
+    notes = []
+    for dataset in cycle_datasets(settings, manifest):
+        if dataset not in known:
+            continue
+        try:
+            report = ingest_cycle(
+                root, manifest, region, known[dataset], registry.transport_for(settings, dataset), init_time,
+                workers=settings.decode_workers, timeout=settings.decode_timeout, progress=progress,
+            )
+        except GiomuaError as error:
+            notes.append(f"{dataset}: {error}")
+            continue
+        if report.quarantined:
+            notes.append(f"{dataset}: {len(report.quarantined)} messages were quarantined; giomua status lists them.")
+    return notes
+
+
+def watch(
+    settings: Settings, root: Root, manifest: Manifest, region: Region, init_time: np.datetime64, progress: Progress
+) -> list[str]:
+    """Read the station reports of the last days; a network that fails is a note."""
+    datasets = cycle_datasets(settings, manifest)
+    simulated = {name for name, source in registry.grid_sources(settings).items() if source.spec.simulated}
+    notes = []
+    for network, source in registry.station_sources(settings).items():
+        if source.spec.simulated and not simulated & set(datasets):
+            continue
+        try:
+            observe(
+                root, manifest, region, source, registry.transport_for(settings, network),
+                init_time - np.timedelta64(OBSERVED_DAYS, "D"), init_time, progress=progress,
+            )
+        except GiomuaError as error:
+            notes.append(f"{network}: {error}")
+    return notes
+
+
+def expected_leads(settings: Settings, datasets: Sequence[str]) -> np.ndarray:
+    """The published leads, hours, that these sources offer together; all of them when a source is not known."""
+    known = registry.grid_sources(settings)
+    if any(name not in known for name in datasets):
+        return LEADS
+    return np.intersect1d(LEADS, np.concatenate([known[name].spec.lead_hours for name in datasets]))
+
+
+def keep_for_training(root: Root, manifest: Manifest, inputs: CycleInputs, init_time: np.datetime64) -> None:
+    """File this cycle's forecasts at stations, so that later cycles learn from them; lagged ones were filed by their own cycle."""
+    for state in inputs.states:
+        if state.status != "present":
+            continue
+        fields = inputs.stations.sources[state.dataset].isel({INIT_TIME: 0})
+        name = state.dataset + STATIONS_SUFFIX
+        fields.attrs = {"simulated": state.simulated, "from": state.content_hash}
+        ref = root.write_store(f"archive/{name}", cycle_key(init_time), {"": fields}, fields.attrs)
+        made = manifest.latest(state.dataset, cycle_key(init_time))
+        manifest.add_revision(name, cycle_key(init_time), ref, available_time=made.available_time if made else init_time)
+
+
+def _presence(inputs: CycleInputs) -> dict[str, list[str]]:
+    return {
+        status: [state.dataset for state in inputs.states if state.status == status] for status in ("present", "lagged", "missing")
+    }
+
+
+def _identity(settings: Settings, inputs: CycleInputs, past: Past) -> str:
+    """A hash of all that decides what is published: the stores read, the settings that matter, and this code's version."""
+    parts = {
+        "version": VERSION,
+        "members": settings.members,
+        "region": settings.load_region().model_dump(mode="json"),
+        "training_days": settings.training_days,
+        "sources": sorted((state.dataset, state.lag_hours, state.content_hash) for state in inputs.states),
+        "past": sorted(past.hashes),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,184 @@
+"""What a cycle publishes, made in memory from its inputs and its past: pure, so that the same inputs give the same store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, INIT_TIME, LEAD_TIME
+from data_catalog.regions import Region
+from data_catalog.settings import Settings
+from data_catalog.sources.base import Progress, silent
+from data_catalog.variables import VARIABLES
+from models.base import Inputs
+from pipelines.inputs import CycleInputs
+from pipelines.products import daily, probabilities
+from pipelines.publish import root_attributes
+from training.ensemble import Blend, Predictions, blend_equally, couple_blend, fit_forecasters, history_days, predict_all
+from training.pairs import Past
+from training.skill import held_out_scores
+
+HOUR = np.timedelta64(1, "h")
+GRIDDED: Final = ("raw_", "emos_")
+"""Kinds of forecaster that can speak for a grid."""
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """A cycle's product before it is stored.
+
+    Attributes:
+        groups: By group name, as :mod:`pipelines.publish` lists them.
+        attributes: Of the store's root.
+        notes: What was missing and why, one sentence each; empty when nothing was.
+        forecasters: Ids that forecast at stations.
+        skipped: Why one did not, by id.
+        variables: Published variables.
+        leads: Number of leads.
+        horizon_hours: The last lead.
+        skill: Rows of :func:`training.skill.held_out_scores`.
+        simulated: Whether any source is simulated.
+    """
+
+    groups: Mapping[str, xr.Dataset]
+    attributes: Mapping[str, Any]
+    notes: tuple[str, ...]
+    forecasters: tuple[str, ...]
+    skipped: Mapping[str, str]
+    variables: tuple[str, ...]
+    leads: int
+    horizon_hours: int
+    skill: tuple[Mapping[str, Any], ...]
+    simulated: bool
+
+
+def make(
+    settings: Settings,
+    region: Region,
+    inputs: CycleInputs,
+    past: Past,
+    init_time: np.datetime64,
+    expected_leads: np.ndarray,
+    progress: Progress = silent,
+) -> Product:
+    """Forecast, blend, couple and derive.
+
+    Args:
+        settings: Members and days to learn from.
+        region: Windows, thresholds, time zone.
+        inputs: The present.
+        past: What may be learned from.
+        init_time: Start of the cycle.
+        expected_leads: Hours; a note says which of them are missing.
+        progress: Called as work goes on.
+    """
+    from data_catalog import faults
+
+    names = [state.dataset for state in inputs.states if state.status != "missing"]
+    fitted, unfitted = fit_forecasters(names, past.pairs, progress)
+    stations = Inputs(
+        sources=inputs.stations.sources,
+        observations=None if past.pairs is None else past.pairs.observations,
+        targets=inputs.variables,
+    )
+    at_stations = predict_all(fitted, stations, progress)
+    on_grid = predict_all({i: f for i, f in fitted.items() if i.startswith(GRIDDED)}, inputs.grid, progress)
+    faults.at("cycle.predicted")
+    station_blend = blend_equally(at_stations, inputs.variables)
+    grid_blend = blend_equally(on_grid, inputs.variables)
+    station_members = couple_blend(station_blend, stations, settings.members, progress)
+    grid_members = couple_blend(grid_blend, inputs.grid, settings.members, progress)
+    faults.at("cycle.coupled")
+
+    progress("deriving", 0, 1)
+    bounds = inputs.bounds
+    groups = {
+        "stations": with_bounds(station_members, bounds),
+        "grid": with_bounds(grid_members, bounds),
+        "stations_quantiles": with_bounds(_single(station_blend.quantiles), bounds),
+        "grid_quantiles": with_bounds(_single(grid_blend.quantiles), bounds),
+        "models": with_bounds(_models(at_stations, station_blend), bounds),
+    }
+    for prefix, members in (("", groups["stations"]), ("grid_", groups["grid"])):
+        groups[f"{prefix}probabilities"] = probabilities(members, region)
+        groups[f"{prefix}daily"] = daily(members.assign_coords({INIT_TIME: init_time}), region)
+    progress("deriving", 1, 1)
+
+    skill = held_out_scores(past.pairs, names, init_time, progress) if past.pairs is not None else ()
+    skipped = dict(unfitted) | dict(at_stations.skipped)
+    simulated = any(state.simulated for state in inputs.states)
+    sources = {
+        state.dataset: {"status": state.status, "lag_hours": state.lag_hours, "content_hash": state.content_hash}
+        for state in inputs.states
+    }
+    leads = inputs.bounds[LEAD_TIME].values
+    return Product(
+        groups={name: group for name, group in groups.items() if group.data_vars},
+        attributes=root_attributes(region, init_time, sources, simulated),
+        notes=tuple(_notes(inputs, past, skipped, expected_leads)),
+        forecasters=tuple(at_stations.quantiles),
+        skipped=skipped,
+        variables=tuple(str(name) for name in station_members.data_vars),
+        leads=int(leads.size),
+        horizon_hours=int(leads.max() / HOUR),
+        skill=tuple(skill),
+        simulated=simulated,
+    )
+
+
+def with_bounds(group: xr.Dataset, bounds: xr.DataArray) -> xr.Dataset:
+    """A group with ``lead_time_bounds`` where it has a mean, a sum or an extreme; those are missing at leads without an interval."""
+    plain = group.drop_vars("lead_time_bounds", errors="ignore")
+    if not any(str(name) in VARIABLES and VARIABLES[str(name)].has_interval for name in plain.data_vars):
+        return plain
+    return plain.assign_coords(lead_time_bounds=((LEAD_TIME, "bounds"), bounds.values))
+
+
+def _single(predictive: xr.Dataset) -> xr.Dataset:
+    """The one cycle of a predictive dataset, without its init_time dimension."""
+    return predictive.isel({INIT_TIME: 0}, drop=True) if INIT_TIME in predictive.dims else predictive
+
+
+def _models(predictions: Predictions, blend: Blend) -> xr.Dataset:
+    """``VARIABLE(forecaster, lead_time, station, quantile)`` and ``weight_VARIABLE(forecaster, lead_time)``."""
+    ids = list(predictions.quantiles)
+    if not ids:
+        return xr.Dataset()
+    parts = [_single(predictions.quantiles[i]).drop_vars("lead_time_bounds", errors="ignore") for i in ids]
+    joined = xr.concat(parts, dim=FORECASTER, data_vars="all", coords="minimal", compat="override", join="outer")
+    joined = joined.assign_coords({FORECASTER: np.array(ids, dtype=object)})
+    return joined.assign({name: blend.weights[name].astype(np.float32) for name in blend.weights.data_vars})
+
+
+def _notes(inputs: CycleInputs, past: Past, skipped: Mapping[str, str], expected_leads: np.ndarray) -> list[str]:
+    """What a forecaster on duty has to know is missing."""
+    notes = [f"{state.dataset} is {state.status}: {state.reason}." for state in inputs.states if state.reason]
+    offered = np.asarray(inputs.bounds[LEAD_TIME].values / HOUR, dtype=float)
+    lacking = np.setdiff1d(expected_leads, offered)
+    if lacking.size:
+        kept = ", ".join(f"{lead:g}" for lead in offered[:8]) + (", ..." if offered.size > 8 else "")
+        notes.append(f"{lacking.size} of the {expected_leads.size} published leads are missing; there are {offered.size}: {kept} h.")
+    days = history_days(past.pairs)
+    if past.observations is None:
+        notes.append("There are no station observations, so nothing is calibrated and there is no climatology.")
+    elif days == 0:
+        notes.append("No past forecast of these sources is in the archive, so nothing is calibrated.")
+    members = {name: source.sizes[ENSEMBLE_MEMBER] for name, source in inputs.stations.sources.items()}
+    if max(members.values()) < 2:
+        notes.append(f"No source has more than one member ({', '.join(members)}), so before calibration the ensemble has no spread.")
+    absent = [name for name in CORE if name not in inputs.variables]
+    if absent:
+        notes.append(f"No source has {', '.join(absent)}.")
+    if days:
+        notes += [f"{forecaster} did not forecast: {reason}." for forecaster, reason in skipped.items()]
+    return notes
+
+
+CORE: Final = (
+    "temperature_2m", "dew_point_temperature_2m", "wind_u_10m", "wind_v_10m", "pressure_reduced_to_mean_sea_level", "precipitation_amount",
+)
+"""Variables whose absence is said."""

@@ -1,0 +1,233 @@
+"""What is derived from coupled members: chances of rain over windows, and values of local days.
+
+Every sum and extreme is taken per member first; only then is anything counted or sorted. Quantiles of parts do not add up to quantiles of
+a whole, members do.
+"""
+
+from __future__ import annotations
+
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import xarray as xr
+
+from data_catalog.dimensions import ENSEMBLE_MEMBER, LEAD_TIME, THRESHOLD, WINDOW
+from data_catalog.regions import Region
+from models.base import to_quantiles
+
+HOUR = np.timedelta64(1, "h")
+RAIN = "precipitation_amount"
+TEMPERATURE = "temperature_2m"
+
+
+def lead_hours(dataset: xr.Dataset | xr.DataArray) -> np.ndarray:
+    """Leads in hours, float64, shape (L,)."""
+    return np.asarray(dataset[LEAD_TIME].values / HOUR, dtype=np.float64)
+
+
+def interval_hours(dataset: xr.Dataset) -> np.ndarray:
+    """Length in hours of the interval that ends at each lead, shape (L,), NaN where there is none.
+
+    Read from ``lead_time_bounds(lead_time, bounds)``.
+    """
+    if "lead_time_bounds" not in dataset:
+        return np.full(dataset.sizes[LEAD_TIME], np.nan)
+    bounds = dataset["lead_time_bounds"].values
+    missing = np.isnat(bounds).any(axis=1)
+    return np.where(missing, np.nan, (bounds[:, 1] - bounds[:, 0]) / HOUR)
+
+
+def window_sums(amounts: xr.DataArray, intervals: np.ndarray, hours: int) -> xr.DataArray:
+    """Sums over windows that end at each lead.
+
+    Args:
+        amounts: ``(lead_time, ...)``, kg m-2 over the interval ending at the lead.
+        intervals: Length of each lead's interval in hours, shape (L,), NaN where there is none.
+        hours: Length of the window.
+
+    Returns:
+        Same shape as ``amounts``; NaN where whole intervals do not fill the window exactly (a 3 h window over 6 h steps), or where one
+        of them is missing.
+    """
+    leads = lead_hours(amounts)
+    starts = leads - intervals
+    values = amounts.transpose(LEAD_TIME, ...).values
+    sums = np.full(values.shape, np.nan, dtype=np.float32)
+    for last in range(leads.size):
+        first, covered = last, intervals[last]
+        while covered < hours and first > 0 and leads[first - 1] == starts[first]:
+            first -= 1
+            covered += intervals[first]
+        if covered == hours:
+            sums[last] = values[first : last + 1].sum(axis=0)
+    return amounts.transpose(LEAD_TIME, ...).copy(data=sums)
+
+
+def rain_thresholds(region: Region) -> tuple[np.ndarray, np.ndarray]:
+    """Thresholds in mm and whether each counts its own value (>=) or not (>), of the 24 h and 3 h classes together."""
+    rules = dict(zip(region.rain.thresholds_24h, region.rain.inclusive_24h, strict=True))
+    for value in region.rain.thresholds_3h:
+        rules.setdefault(value, False)
+    values = np.array(sorted(rules))
+    return values, np.array([rules[value] for value in values])
+
+
+def probabilities(members: xr.Dataset, region: Region) -> xr.Dataset:
+    """The chance that rain over a window passes a threshold.
+
+    Args:
+        members: ``precipitation_amount(lead_time, places, ensemble_member)`` with ``lead_time_bounds``.
+        region: Windows and thresholds.
+
+    Returns:
+        ``precipitation_amount_above(lead_time, window, threshold, places)`` in 0..1, the share of members; NaN where the spacing of the
+        leads cannot resolve the window. ``threshold_inclusive(threshold)`` says whether the threshold itself counts.
+    """
+    if RAIN not in members:
+        return xr.Dataset()
+    thresholds, inclusive = rain_thresholds(region)
+    amounts = members[RAIN].drop_vars([c for c in ("lead_time_bounds",) if c in members.coords], errors="ignore")
+    intervals = interval_hours(members)
+    shares = []
+    for hours in region.rain.windows_hours:
+        sums = window_sums(amounts, intervals, hours)
+        known = sums.notnull().all(ENSEMBLE_MEMBER)
+        passed = [
+            ((sums >= value) if counts else (sums > value)).mean(ENSEMBLE_MEMBER).where(known)
+            for value, counts in zip(thresholds, inclusive, strict=True)
+        ]
+        shares.append(xr.concat(passed, dim=THRESHOLD))
+    above = xr.concat(shares, dim=WINDOW).transpose(LEAD_TIME, WINDOW, THRESHOLD, ...).astype(np.float32)
+    above.attrs = {
+        "long_name": "chance that precipitation over the window ending at valid time passes the threshold",
+        "units": "1",
+        "comment": "share of coupled members; missing where the spacing of lead times cannot resolve the window",
+    }
+    windows = np.array(region.rain.windows_hours, dtype="timedelta64[h]").astype("timedelta64[ns]")
+    found = above.to_dataset(name=f"{RAIN}_above").assign_coords(
+        {
+            WINDOW: (WINDOW, windows, {"long_name": "length of the window ending at valid time"}),
+            THRESHOLD: (THRESHOLD, thresholds, {"long_name": "amount to pass", "units": "kg m-2"}),
+            "threshold_inclusive": (THRESHOLD, inclusive, {"long_name": "whether the threshold itself counts"}),
+        }
+    )
+    found.attrs["citation"] = region.rain.citation
+    return found
+
+
+def local_days(init_time: np.datetime64, leads: np.ndarray, region: Region, ends_at: str) -> tuple[np.ndarray, np.ndarray]:
+    """Local days that the leads touch, and their ends in hours after init_time.
+
+    Args:
+        init_time: UTC.
+        leads: Hours, ascending.
+        region: Its time zone.
+        ends_at: ``HH:MM`` local time at which the day ends; ``24:00`` for the calendar day.
+
+    Returns:
+        (dates ``datetime64[D]`` of the local day in which the day ends, or of the calendar day; end of each day in hours after init_time).
+    """
+    zone = ZoneInfo(region.timezone)
+    hour, minute = (int(part) for part in ends_at.split(":"))
+    start = np.datetime64(init_time, "s")
+    first = start.astype("datetime64[D]") - 1
+    count = int(leads[-1] // 24) + 4
+    dates, ends = [], []
+    for date in first + np.arange(count):
+        year, month, day = (int(part) for part in str(date).split("-"))
+        local_midnight = np.datetime64(_utc(year, month, day, zone), "s")
+        end = (local_midnight + np.timedelta64(hour * 60 + minute, "m") - start) / HOUR
+        if leads[0] < end <= leads[-1] + 1e-9:
+            dates.append(date)
+            ends.append(float(end))
+    return np.array(dates, dtype="datetime64[D]"), np.array(ends)
+
+
+def _utc(year: int, month: int, day: int, zone: ZoneInfo) -> str:
+    from datetime import UTC, datetime
+
+    moment = datetime(year, month, day, tzinfo=zone).astimezone(UTC)
+    return moment.replace(tzinfo=None).isoformat()
+
+
+def daily(members: xr.Dataset, region: Region) -> xr.Dataset:
+    """Values of local days, per member, then as quantiles.
+
+    Args:
+        members: ``VARIABLE(lead_time, places, ensemble_member)`` with scalar ``init_time`` and ``lead_time_bounds``.
+        region: Time zone and ends of the rain day.
+
+    Returns:
+        ``<VARIABLE>(day, places, quantile)``: ``precipitation_amount_day_ending_HHMM`` for the rain days, and ``temperature_2m_max``,
+        ``temperature_2m_min``, ``temperature_2m_mean`` of the calendar day, from the instants there are (at least one each six hours).
+        ``day`` is the local date on which the day ends. NaN where the leads do not cover the whole day.
+    """
+    leads = lead_hours(members)
+    init_time = members["init_time"].values
+    found: dict[str, xr.DataArray] = {}
+    if RAIN in members:
+        intervals = interval_hours(members)
+        sums = window_sums(members[RAIN], intervals, 24)
+        for clock in region.rain.day_ends_local:
+            days, ends = local_days(init_time, leads, region, clock)
+            picked = _at_leads(sums, leads, days, ends)
+            if picked is not None:
+                name = f"{RAIN}_day_ending_{clock.replace(':', '')}"
+                found[name] = to_quantiles(picked).assign_attrs(
+                    units="kg m-2", standard_name=RAIN, cell_methods="time: sum (interval: 24 hours)",
+                    long_name=f"precipitation of the local day ending {clock}",
+                )
+    if TEMPERATURE in members:
+        found |= _daily_temperature(members[TEMPERATURE], init_time, leads, region)
+    merged = xr.merge([array.rename(name) for name, array in found.items()], join="outer") if found else xr.Dataset()
+    drop = [name for name in merged.coords if LEAD_TIME in merged[name].dims or name == LEAD_TIME]
+    merged = merged.drop_vars(drop)
+    if "day" in merged.coords:
+        merged["day"].attrs = {"long_name": f"local date on which the day ends, {region.timezone}"}
+    return merged
+
+
+def _at_leads(sums: xr.DataArray, leads: np.ndarray, days: np.ndarray, ends: np.ndarray) -> xr.DataArray | None:
+    """The sums whose lead is a day's end, on a ``day`` dimension."""
+    index = [int(np.flatnonzero(leads == end)[0]) if (leads == end).any() else -1 for end in ends]
+    kept = [position for position, i in enumerate(index) if i >= 0]
+    if not kept:
+        return None
+    picked = sums.isel({LEAD_TIME: [index[position] for position in kept]})
+    return _on_days(picked, days[kept])
+
+
+def _on_days(picked: xr.DataArray, days: np.ndarray) -> xr.DataArray:
+    """Replace the lead dimension of ``picked`` by local dates."""
+    drop = [name for name in picked.coords if LEAD_TIME in picked[name].dims]
+    return picked.drop_vars(drop).rename({LEAD_TIME: "day"}).assign_coords(day=days.astype("datetime64[ns]"))
+
+
+def _daily_temperature(
+    temperature: xr.DataArray, init_time: np.datetime64, leads: np.ndarray, region: Region
+) -> dict[str, xr.DataArray]:
+    """Highest, lowest and mean temperature of each calendar day that the leads cover with gaps of six hours at most."""
+    days, ends = local_days(init_time, leads, region, "24:00")
+    parts: dict[str, list[xr.DataArray]] = {"max": [], "min": [], "mean": []}
+    kept = []
+    for day, end in zip(days, ends, strict=True):
+        inside = np.flatnonzero((leads > end - 24) & (leads <= end))
+        edges = np.concatenate([[end - 24], leads[inside], [end]])
+        if inside.size < 4 or np.diff(edges).max() > 6:
+            continue
+        kept.append(day)
+        values = temperature.isel({LEAD_TIME: inside})
+        parts["max"].append(values.max(LEAD_TIME, skipna=False))
+        parts["min"].append(values.min(LEAD_TIME, skipna=False))
+        parts["mean"].append(values.mean(LEAD_TIME, skipna=False))
+    if not kept:
+        return {}
+    words = {"max": ("highest", "maximum"), "min": ("lowest", "minimum"), "mean": ("mean", "mean")}
+    found = {}
+    for part, arrays in parts.items():
+        stacked = xr.concat(arrays, dim="day").assign_coords(day=np.array(kept).astype("datetime64[ns]"))
+        found[f"{TEMPERATURE}_{part}"] = to_quantiles(stacked).assign_attrs(
+            units="degree_Celsius", standard_name="air_temperature", cell_methods=f"time: {words[part][1]} (interval: 24 hours)",
+            long_name=f"{words[part][0]} 2 m temperature of the local calendar day, from the published lead times",
+        )
+    return found
