@@ -220,7 +220,12 @@ class ObjectFiles:
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """See :class:`Files`; in this machine's folder for temporary files."""
-        with staging_folder(Path(tempfile.gettempdir()) / f"giomua-staging-{os.getuid()}") as staged:
+        parent = Path(tempfile.gettempdir()) / f"giomua-staging-{os.getuid()}"
+        with explained("make", str(parent), parent.parent):
+            parent.mkdir(mode=0o700, exist_ok=True)
+            if parent.stat().st_uid != os.getuid():
+                raise StoreError(f"The folder {parent} belongs to another user; remove it or set TMPDIR to another folder.")
+        with staging_folder(parent) as staged:
             yield staged
 
     def publish(self, staged: Path, path: str) -> bool:
@@ -277,11 +282,12 @@ def staging_folder(parent: Path) -> Iterator[Path]:
         StoreError: The folder cannot be made.
     """
     with explained("write in", str(parent), parent):
-        _make_folders(parent, mode=0o700)
+        _make_folders(parent)
         _remove_abandoned(parent)
         folder, lock = _claim(parent)
     try:
         with explained("write in", str(parent), parent):
+            folder.mkdir(mode=0o700)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -300,10 +306,10 @@ def explained(action: str, where: str, folder: Path | None = None) -> Iterator[N
         yield
     except GiomuaError:
         raise
-    except OSError as error:
-        raise StoreError(f"Cannot {action} {where}: {error.strerror or error}{_free(folder)}; {_advice(error.errno)}.") from error
     except Exception as error:
-        if type(error).__module__.partition(".")[0] != "obstore":
+        if isinstance(error, OSError) and error.errno is not None:
+            raise StoreError(f"Cannot {action} {where}: {error.strerror}{_free(folder)}; {_advice(error.errno)}.") from error
+        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] != "obstore":
             raise
         first = str(error).strip().partition("\n")[0]
         raise StoreError(f"Cannot {action} {where}: {first}; check that the object store answers and the storage options.") from error
@@ -332,13 +338,12 @@ def _object_store(url: str, options: Mapping[str, str]) -> Any:
 
 
 def _claim(parent: Path) -> tuple[Path, int]:
-    """A new folder and the descriptor that holds its lock."""
+    """A name for a new folder, and the descriptor that holds its lock."""
     while True:
         folder = parent / uuid.uuid4().hex
         name = f"{folder}.lock"
         lock = os.open(name, os.O_CREAT | os.O_RDWR, 0o600)
         if _locked(lock) and _same_file(lock, name):
-            folder.mkdir(mode=0o700)
             return folder, lock
         os.close(lock)
 
@@ -377,11 +382,11 @@ def _files_under(folder: Path) -> list[Path]:
     return sorted(Path(at, name) for at, _, names in os.walk(folder) for name in names)
 
 
-def _make_folders(folder: Path, mode: int = 0o777) -> None:
+def _make_folders(folder: Path) -> None:
     """Make a folder and its parents, each of them on disk before anything is put into it."""
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     for new in reversed(missing):
-        new.mkdir(mode=mode if new == folder else 0o777, exist_ok=True)
+        new.mkdir(exist_ok=True)
         _sync(new.parent)
 
 
@@ -394,7 +399,7 @@ def _sync(path: Path) -> None:
 
 
 def _free(folder: Path | None) -> str:
-    while folder is not None and not folder.exists() and folder != folder.parent:
+    while folder is not None and not os.path.exists(folder) and folder != folder.parent:  # never raises, unlike Path's
         folder = folder.parent
     if folder is None:
         return ""
