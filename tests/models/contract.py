@@ -318,10 +318,8 @@ class ForecasterContract:
         latitude, longitude = np.array([21.5, 21.25, 21.0]), np.array([105.5, 105.75])
 
         def to_grid(_: str, data: xr.Dataset) -> xr.Dataset:
-            field = data.isel(station=0, drop=True).drop_vars(["latitude", "longitude", "elevation"])
-            return field.expand_dims(latitude=latitude, longitude=longitude).transpose(
-                "init_time", "lead_time", "latitude", "longitude", ...
-            )
+            field = data.isel(station=0, drop=True)
+            return field.expand_dims({"latitude": latitude, "longitude": longitude}, (2, 3))
 
         inputs = change(cycles(), to_grid)
         try:
