@@ -7,12 +7,17 @@ A source declares; it does not fetch, decode or store. :class:`Transport` reads 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
+
+from data_catalog.errors import NotAvailableError, SourceError
+from data_catalog.variables import VARIABLES
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -169,3 +174,55 @@ def lead_steps(*pieces: tuple[int, int, int]) -> tuple[int, ...]:
     """Leads in hours from (first, last, step) pieces, ends included, without repetition: ``lead_steps((0, 144, 3), (150, 240, 6))``."""
     found: Iterable[int] = (hour for first, last, step in pieces for hour in range(first, last + 1, step))
     return tuple(sorted(set(found)))
+
+
+@lru_cache(maxsize=64)
+def expected_keys(spec: GridSpec) -> frozenset[FieldKey]:
+    """Every field a complete cycle of a source has: all variables, leads and members, without interval variables at lead 0."""
+    return frozenset(
+        FieldKey(variable, lead, member)
+        for variable in spec.variables
+        for lead in spec.lead_hours
+        if lead > 0 or not VARIABLES[variable].has_interval
+        for member in range(spec.members)
+    )
+
+
+_INDEX_READERS = 8
+
+
+def read_indexes(
+    indexes: Mapping[str, str], transport: Transport, dataset: str, init_time: np.datetime64
+) -> dict[str, str | SourceError]:
+    """Read the index files of a cycle, a few at a time.
+
+    Args:
+        indexes: Address of the index by address of the data file, in the order of time.
+        transport: Reads them.
+        dataset: For the error's text.
+        init_time: Likewise.
+
+    Returns:
+        By data file its index, or why it could not be read.
+
+    Raises:
+        NotAvailableError: The first index is not there: the cycle has not come yet.
+        SourceError: The first index could not be read: the provider is down.
+    """
+    def read(index: str) -> str | SourceError:
+        try:
+            return transport.read(index).decode()
+        except UnicodeDecodeError as error:
+            return SourceError(f"The index {index} is not text ({error}); it may be damaged, or a page of another kind.")
+        except SourceError as error:
+            return error
+
+    addresses = list(indexes.items())
+    first = read(addresses[0][1])
+    if isinstance(first, NotAvailableError):
+        raise NotAvailableError(f"{dataset} has no cycle {np.datetime64(init_time, 'h')}Z yet: {first}")
+    if isinstance(first, SourceError):
+        raise first
+    with ThreadPoolExecutor(_INDEX_READERS) as pool:
+        others = pool.map(read, [index for _, index in addresses[1:]])
+        return {url: text for (url, _), text in zip(addresses, [first, *others], strict=True)}

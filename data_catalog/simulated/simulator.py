@@ -1,0 +1,250 @@
+"""The simulated atmosphere as its users meet it: centres that publish GRIB2, stations that report, and a past to learn from.
+
+Everything is a pure function of (region, seed, profile) and of the time asked for. Only the source registry imports this module.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from data_catalog.dimensions import AVAILABLE_TIME, BOUNDS, ENSEMBLE_MEMBER, INIT_TIME, LATITUDE, LEAD_TIME, LONGITUDE, STATION, TIME
+from data_catalog.grids import station_coordinates, to_stations
+from data_catalog.regions import Region
+from data_catalog.settings import Profile
+from data_catalog.simulated import emit, network
+from data_catalog.simulated.centres import Centre, Forecast
+from data_catalog.simulated.climate import Climate, Points, hours_since_1970
+from data_catalog.simulated.noise import Floats
+from data_catalog.simulated.truth import Truth
+from data_catalog.simulated.weather import Bases, Faults
+from data_catalog.sources import reports, simulated
+from data_catalog.sources.base import GridSpec, Progress, silent
+
+VERSION: Final = "first-1"
+"""Changes with every change of what the same arguments give."""
+
+_HOUR: Final = np.timedelta64(1, "h")
+_MARGIN: Final = 2  # cells around the region's box that a centre publishes
+_REPORT_INTERVAL_HOURS: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Publisher:
+    """A centre and how it writes its files."""
+
+    centre: Centre
+    write: emit.Writer
+    cycle_folder: Callable[[str, str], str]  # of day and hour
+
+
+_PUBLISHERS: Final[Mapping[str, _Publisher]] = {
+    simulated.GLOBAL_EPS: _Publisher(
+        Centre(1, 20, 0.45, 1.0, Faults(-0.4, 0.5, 0.85, 0.6, 1.10, 40.0, -0.10, drizzle=0.30, rain=0.80, early=3.0)),
+        emit.write_gefs,
+        lambda day, hour: f"gefs.{day}/{hour}",
+    ),
+    simulated.REGIONAL_EPS: _Publisher(
+        Centre(2, 10, 0.30, 1.1, Faults(0.5, -0.3, 1.10, -0.5, 0.95, -60.0, 0.15, drizzle=0.10, rain=1.15, early=1.0)),
+        emit.write_ens,
+        lambda day, hour: f"{day}/{hour}z",
+    ),
+    simulated.GLOBAL_DET: _Publisher(
+        Centre(3, 1, 1.0, 0.9, Faults(-0.8, 0.4, 0.90, 0.2, 1.20, 20.0, 0.0, drizzle=0.20, rain=0.90, early=2.0)),
+        emit.write_gfs,
+        lambda day, hour: f"gfs.{day}/{hour}",
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Simulator:
+    """The simulated atmosphere of a region.
+
+    Attributes:
+        region: Where.
+        seed: Which world.
+        profile: ``tiny`` publishes little.
+        folder: Where the sources publish, one folder each.
+    """
+
+    region: Region
+    seed: int
+    profile: Profile
+    folder: Path
+
+    @cached_property
+    def specs(self) -> dict[str, GridSpec]:
+        """What the centres declare, by dataset."""
+        return {name: source.spec for name, source in simulated.grid_sources(self.profile).items()}
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the station networks."""
+        return (simulated.NETWORK,)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of everything that comes from here."""
+        return {"simulated": True, "simulation": VERSION, "world": self.seed}
+
+    @cached_property
+    def _truth(self) -> Truth:
+        return Truth(Climate.of(self.region), self.seed)
+
+    @cached_property
+    def _stations(self) -> tuple[Any, ...]:
+        return tuple(station for station in self.region.stations if station.operating)
+
+    def _axes(self) -> tuple[Floats, Floats]:
+        """Axes of the published grid, its margin included."""
+        step, extra = self.region.resolution, self.region.resolution * np.arange(1, _MARGIN + 1)
+        lat, lon = self.region.latitude, self.region.longitude
+        latitude = np.concatenate([lat[0] + extra[::-1], lat, lat[-1] - extra])
+        longitude = np.concatenate([lon[0] - extra[::-1], lon, lon[-1] + extra])
+        assert step > 0
+        return np.round(latitude, 6), np.round(longitude, 6)
+
+    def forecast(self, dataset: str, init_time: np.datetime64, latitude: Floats, longitude: Floats) -> dict[str, Floats]:
+        """A centre's forecast on a grid by variable, shape (lead, member, latitude * longitude); sums over the time since the lead before."""
+        return self._forecast(dataset, init_time, self._bases(latitude, longitude))
+
+    def _bases(self, latitude: Floats, longitude: Floats) -> Bases:
+        return Bases.at(self._truth.climate, Points.grid(latitude, longitude), gauges=False)
+
+    def _forecast(self, dataset: str, init_time: np.datetime64, bases: Bases) -> dict[str, Floats]:
+        spec, centre = self.specs[dataset], _PUBLISHERS[dataset].centre
+        run = Centre(centre.number, spec.members, centre.spread, centre.skill, centre.faults)
+        return Forecast.of(self._truth, run, init_time).weather(spec.lead_hours, bases)
+
+    def emit(self, init_time: np.datetime64, progress: Progress = silent) -> dict[str, bool]:
+        """Let every centre publish a cycle as GRIB2 with index files.
+
+        Args:
+            init_time: Start of the forecasts, UTC, a whole hour.
+            progress: Called as it goes on.
+
+        Returns:
+            By dataset, whether it was written now; False means it was there already.
+        """
+        text = str(np.datetime64(init_time, "h"))
+        day, hour = text[:10].replace("-", ""), text[11:13]
+        written = {}
+        for dataset in self.specs:
+            base, inside = self.folder / dataset, Path(_PUBLISHERS[dataset].cycle_folder(day, hour))
+            written[dataset] = not (base / inside).is_dir() and self._publish(dataset, init_time, base, inside, progress)
+        return written
+
+    def _publish(self, dataset: str, init_time: np.datetime64, base: Path, inside: Path, progress: Progress) -> bool:
+        latitude, longitude = self._axes()
+        fields = self.forecast(dataset, init_time, latitude, longitude)
+        product = emit.Product(init_time, self.specs[dataset].lead_hours, latitude, longitude, fields)
+
+        def named(what: str, done: int, total: int) -> None:
+            progress(f"{what} of {dataset}", done, total)
+
+        return emit.write_aside(lambda aside: _PUBLISHERS[dataset].write(product, aside, named), base, inside)
+
+    def reports(self, since: np.datetime64, until: np.datetime64, progress: Progress = silent) -> int:
+        """Let the stations report, one file an hour with since < hour <= until.
+
+        Returns:
+            How many files were written now; those that were there are left as they are.
+        """
+        base = self.folder / simulated.NETWORK
+        first = np.datetime64(since, "h") + _HOUR
+        hours = [hour for hour in np.arange(first, np.datetime64(until, "h") + _HOUR, _HOUR) if not (base / reports.path(hour)).is_file()]
+        if not hours:
+            return 0
+        observed = self.observations(np.array(hours))
+        ids = [station.id for station in self._stations]
+        for number, hour in enumerate(hours):
+            values = {name: observed[name].values[number] for name in simulated.REPORTED}
+            target = base / reports.path(hour)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = target.with_name(f".{target.name}.{os.getpid()}")
+            aside.write_text(reports.render(ids, hour, values, _REPORT_INTERVAL_HOURS), encoding="utf-8")
+            aside.replace(target)
+            progress("reports", number + 1, len(hours))
+        return len(hours)
+
+    def observations(self, times: np.ndarray) -> xr.Dataset:
+        """What the stations report at whole hours.
+
+        Args:
+            times: UTC, ascending, shape (time,).
+
+        Returns:
+            ``VARIABLE(time, station)`` as :class:`data_catalog.sources.reports.CsvReports` reads it from the files; rain and short wave
+            are those of the hour before, as ``<VARIABLE>_interval`` says.
+        """
+        points = Points.stations(self._stations)
+        hours = hours_since_1970(times)
+        weather = self._truth.weather(hours, Bases.at(self._truth.climate, points, gauges=True), gauges=True)
+        values = network.report(self.seed, self._stations, hours, weather)
+        data = {name: ((TIME, STATION), values[name]) for name in simulated.REPORTED}
+        for name in reports.columns(simulated.REPORTED):
+            if name.endswith("_interval"):
+                reported = np.isfinite(values[name.removesuffix("_interval")])
+                data[name] = ((TIME, STATION), np.where(reported, np.float32(_REPORT_INTERVAL_HOURS), np.float32(np.nan)))
+        moments = np.asarray(times).astype("datetime64[ns]")
+        delay = simulated.station_sources(self.region)[simulated.NETWORK].spec.delay_hours
+        coords = {TIME: moments, AVAILABLE_TIME: (TIME, moments + np.timedelta64(round(delay * 3600), "s")), **station_coordinates(self._stations)}
+        return xr.Dataset(data, coords=coords, attrs={**self.attributes, "network": simulated.NETWORK})
+
+    def history(self, dataset: str, init_times: np.ndarray, progress: Progress = silent) -> xr.Dataset:
+        """A centre's past forecasts at the stations, by the way a cycle takes: from the grid, with the same error model.
+
+        Args:
+            dataset: A simulated centre.
+            init_times: UTC, ascending, shape (init_time,).
+            progress: Called as it goes on.
+
+        Returns:
+            ``VARIABLE(init_time, lead_time, station, ensemble_member)`` with ``lead_time_bounds`` and ``available_time(init_time)``; rain and
+            short wave are over those bounds, NaN at lead 0.
+        """
+        spec = self.specs[dataset]
+        latitude, longitude = self._box_of_stations()
+        bases = self._bases(latitude, longitude)
+        shape = (len(spec.lead_hours), spec.members, latitude.size, longitude.size)
+        runs: dict[str, list[Floats]] = {name: [] for name in [*spec.variables, "wind_speed_10m"]}
+        for number, init_time in enumerate(init_times):
+            fields = self._forecast(dataset, init_time, bases)
+            fields["wind_speed_10m"] = np.hypot(fields["wind_u_10m"], fields["wind_v_10m"])
+            for name, kept in runs.items():
+                kept.append(fields[name].reshape(shape))
+            progress(f"history of {dataset}", number + 1, len(init_times))
+        dims = (INIT_TIME, LEAD_TIME, ENSEMBLE_MEMBER, LATITUDE, LONGITUDE)
+        gridded = xr.Dataset({name: (dims, np.stack(kept)) for name, kept in runs.items()}, coords={LATITUDE: latitude, LONGITUDE: longitude})
+        starts = np.asarray(init_times).astype("datetime64[ns]")
+        leads = np.array(spec.lead_hours)
+        begin = np.concatenate([[0], leads[:-1]])
+        bounds = np.stack([begin, leads], axis=1) * np.timedelta64(3600 * 10**9, "ns")
+        bounds[leads == 0] = np.timedelta64("NaT", "ns")
+        found = to_stations(gridded, self._stations).transpose(INIT_TIME, LEAD_TIME, STATION, ENSEMBLE_MEMBER)
+        return found.assign(lead_time_bounds=((LEAD_TIME, BOUNDS), bounds)).assign_coords(
+            {
+                INIT_TIME: starts,
+                LEAD_TIME: leads * np.timedelta64(3600 * 10**9, "ns"),
+                ENSEMBLE_MEMBER: np.arange(spec.members),
+                AVAILABLE_TIME: (INIT_TIME, starts + np.timedelta64(round(spec.delay_hours * 3600), "s")),
+            }
+        ).assign_attrs(self.attributes)  # fmt: skip
+
+    def _box_of_stations(self) -> tuple[Floats, Floats]:
+        """The part of the published grid from which every station is interpolated."""
+        latitude, longitude = self._axes()
+        half = self.region.resolution
+        lats, lons = [s.latitude for s in self._stations], [s.longitude for s in self._stations]
+        return (
+            latitude[(latitude > min(lats) - half) & (latitude < max(lats) + half)],
+            longitude[(longitude > min(lons) - half) & (longitude < max(lons) + half)],
+        )

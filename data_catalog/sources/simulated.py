@@ -1,0 +1,78 @@
+"""The centres and the station network of the simulated atmosphere, as sources like any other: specs and layouts, no truth."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from data_catalog.regions import Region
+from data_catalog.settings import Profile
+from data_catalog.sources.base import GridSource, GridSpec, StationSource, StationSpec, lead_steps
+from data_catalog.sources.ecmwf import EcmwfSource
+from data_catalog.sources.ncep import NcepSource, gefs_path, gfs_path
+from data_catalog.sources.reports import CsvReports
+
+GLOBAL_EPS: Final = "simulated-global-eps"
+REGIONAL_EPS: Final = "simulated-regional-eps"
+GLOBAL_DET: Final = "simulated-global-det"
+NETWORK: Final = "simulated-stations"
+
+_LEADS: Final = lead_steps((0, 144, 3), (150, 240, 6))
+_TINY_LEADS: Final = lead_steps((3, 24, 3))
+_TINY_MEMBERS: Final = 5
+
+VARIABLES: Final = (
+    "temperature_2m",
+    "dew_point_temperature_2m",
+    "wind_u_10m",
+    "wind_v_10m",
+    "wind_gust_10m",
+    "pressure_reduced_to_mean_sea_level",
+    "total_cloud_cover_atmosphere",
+    "precipitation_amount",
+    "downward_short_wave_radiation_flux_surface",
+)
+"""What every simulated centre offers."""
+
+REPORTED: Final = (*VARIABLES[:4], "wind_speed_10m", *VARIABLES[4:])
+"""What every simulated station reports, hourly."""
+
+
+def _spec(dataset: str, title: str, members: int, delay_hours: float, profile: Profile) -> GridSpec:
+    tiny = profile == "tiny"
+    return GridSpec(
+        dataset=dataset,
+        title=title,
+        url=dataset,
+        cycles=(0, 6, 12, 18),
+        delay_hours=delay_hours,
+        lead_hours=_TINY_LEADS if tiny else _LEADS,
+        members=min(members, _TINY_MEMBERS) if tiny else members,
+        variables=VARIABLES,
+        simulated=True,
+        licence="Apache-2.0, simulated data",
+    )
+
+
+def grid_sources(profile: Profile) -> dict[str, GridSource]:
+    """The simulated centres by dataset: two ensembles and, but for the profile ``tiny``, a deterministic model."""
+    found: list[GridSource] = [
+        NcepSource(_spec(GLOBAL_EPS, "Simulated global ensemble", 20, 4.0, profile), gefs_path),
+        EcmwfSource(_spec(REGIONAL_EPS, "Simulated regional ensemble", 10, 5.0, profile)),
+    ]
+    if profile != "tiny":
+        found.append(NcepSource(_spec(GLOBAL_DET, "Simulated global model", 1, 3.0, profile), gfs_path))
+    return {source.spec.dataset: source for source in found}
+
+
+def station_sources(region: Region) -> dict[str, StationSource]:
+    """The simulated network by name: every operating station of the region."""
+    spec = StationSpec(
+        network=NETWORK,
+        title="Simulated stations",
+        url=NETWORK,
+        delay_hours=1.0 / 3.0,
+        variables=REPORTED,
+        simulated=True,
+        licence="Apache-2.0, simulated data",
+    )
+    return {NETWORK: CsvReports(spec, tuple(station for station in region.stations if station.operating))}
