@@ -179,9 +179,8 @@ def daily(members: xr.Dataset, region: Region) -> xr.Dataset:
                 )
     if TEMPERATURE in members:
         found |= _daily_temperature(members[TEMPERATURE], init_time, leads, region)
-    merged = xr.merge([array.rename(name) for name, array in found.items()], join="outer") if found else xr.Dataset()
-    drop = [name for name in merged.coords if LEAD_TIME in merged[name].dims or name == LEAD_TIME]
-    merged = merged.drop_vars(drop)
+    named = [array.rename(name) for name, array in found.items()]
+    merged = xr.merge(named, join="outer", compat="override", combine_attrs="drop") if named else xr.Dataset()
     if "day" in merged.coords:
         merged["day"].attrs = {"long_name": f"local date on which the day ends, {region.timezone}"}
     return merged
