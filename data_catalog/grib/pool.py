@@ -1,0 +1,379 @@
+"""Decoding GRIB in worker processes: messages in, fields of the region out, in order, whatever happens to a worker."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+
+from data_catalog.errors import DecodeError, WorkerDiedError
+from data_catalog.grib.grid import Edges, Grid, read_grid
+from data_catalog.grib.messages import Flaw, Header, Piece, message_bytes, read_header, scan
+from data_catalog.grib.vocabulary import Meaning, dataset_name, describe, meaning
+from data_catalog.grib.worker import Answer, Job
+from data_catalog.variables import VARIABLES
+
+_BATCH: Final = 8           # messages handed over at once: enough to hide the hand-over, few enough to share a file among workers
+_TRIES: Final = 3           # attempts to start a worker
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something to decode: a file, or octets in memory with the name they go by in reports."""
+
+    name: str
+    path: Path | None = None
+    data: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field:
+    """One decoded field of the region, in catalog units.
+
+    Attributes:
+        dataset: ``provider-model-variant`` by :func:`data_catalog.grib.vocabulary.dataset_name`.
+        variable: A name of the catalog; for what it has no word for, ``<shortName>_<typeOfLevel>_<level>`` on request.
+        init_time: Start of the forecast, UTC.
+        interval_start: Lead time at which the interval starts; None for an instant.
+        lead_time: Lead time at which it ends, or of the instant.
+        member: 0 for the control or the only member.
+        units: Of the values. A sum of a variable that is a mean in the catalog is in those units times seconds.
+        process: instant, mean, sum, maximum or minimum over the interval.
+        values: float32, NaN where missing. (latitude, longitude)
+        latitude: Degrees north, descending.
+        longitude: Degrees east, -180..180, ascending.
+        step: Distance of two neighbouring packed values, in ``units``: half of it is the packing's error.
+        message: The message's place in its source, from 1.
+        part: The field's place in the message, from 1.
+        sha256: Of the message as it came.
+        attributes: What else a reader should know: grid, how it was remapped.
+    """
+
+    dataset: str
+    variable: str
+    init_time: np.datetime64
+    interval_start: np.timedelta64 | None
+    lead_time: np.timedelta64
+    member: int
+    units: str
+    process: str
+    values: np.ndarray
+    latitude: np.ndarray
+    longitude: np.ndarray
+    step: float
+    message: int
+    part: int
+    sha256: str
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A field of the region."""
+
+    source: Source
+    field: Field
+
+    @property
+    def message(self) -> int:
+        """The message's place in its source, from 1."""
+        return self.field.message
+
+    @property
+    def part(self) -> int:
+        """The field's place in the message, from 1."""
+        return self.field.part
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A sound field that is not wanted: outside the region, or without a word in the catalog."""
+
+    source: Source
+    message: int
+    part: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A message, or a whole source (message 0), that cannot be used."""
+
+    source: Source
+    message: int
+    part: int
+    error: DecodeError
+
+    @property
+    def reason(self) -> str:
+        """Why, in words."""
+        return str(self.error)
+
+
+Outcome = Taken | Skipped | Quarantined
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A place in the order of outcomes, empty while a worker has its message."""
+
+    job: Job | None = None
+    finish: Callable[[Answer], Outcome] | None = None
+    fail: Callable[[DecodeError], Outcome] | None = None
+    outcome: Outcome | None = None
+
+
+class _Worker:
+    """A decoding process and the connection to it."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # The folders to import from are handed over as they are here, so that a worker finds what its parent found.
+            program = f"import sys; sys.path[:] = {sys.path!r}; from data_catalog.grib.worker import serve; serve({theirs.fileno()})"
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", program], pass_fds=[theirs.fileno()], env=environment,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )    # fmt: skip
+        self.connection = Connection(ours.detach())
+        self.slots: deque[_Slot] = deque()
+        self.since = time.monotonic()
+        self.ready = False
+
+    def give(self, slots: list[_Slot]) -> None:
+        """Hand over a batch; the answers come one by one."""
+        self.slots.extend(slots)
+        self.since = time.monotonic()
+        self.connection.send([slot.job for slot in slots])
+
+    def stop(self) -> int:
+        """End the process; its return code, negative for a signal."""
+        self.connection.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        return self.process.wait()
+
+
+class DecodePool:
+    """Worker processes that decode GRIB; a context manager.
+
+    A worker that dies, or has a message for longer than ``timeout``, is replaced; the message it had is quarantined with the reason,
+    every other one is decoded as if nothing had happened.
+
+    Args:
+        workers: Number of processes.
+        timeout: Seconds one message may take.
+    """
+
+    def __init__(self, workers: int = 2, timeout: float = 120.0) -> None:
+        if workers < 1 or not timeout > 0:
+            raise ValueError(f"workers is {workers} and timeout {timeout}; both must be above zero.")
+        self._count, self._timeout = workers, timeout
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker processes."""
+        while self._workers:
+            self._workers.pop().stop()
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the workers that run now."""
+        return tuple(worker.process.pid for worker in self._workers)
+
+    def decode(self, sources: Iterable[Source | Path], edges: Edges, *, keep_unknown: bool = False) -> Iterator[Outcome]:
+        """Decode what the region and the catalog want of each source.
+
+        Sources are drawn as workers become free, so an iterator over thousands of downloads never holds more than a few of them.
+
+        Args:
+            sources: Files, or octets in memory.
+            edges: North, south, west, east of the region in degrees.
+            keep_unknown: Keep what the catalog has no word for, under ecCodes' name and in its own units.
+
+        Yields:
+            One outcome for each field of each message, in the order of the sources and of the messages in them.
+        """
+        slots: deque[_Slot] = deque()
+        waiting: deque[_Slot] = deque()
+        todo = (
+            slot
+            for source in sources
+            for slot in _slots(source if isinstance(source, Source) else Source(str(source), source), edges, keep_unknown)
+        )
+        more = True
+        while more or slots:
+            while more and len(waiting) < _BATCH * self._count:
+                slot = next(todo, None)
+                if slot is None:
+                    more = False
+                    break
+                slots.append(slot)
+                if slot.outcome is None:
+                    waiting.append(slot)
+            self._hand_over(waiting)
+            while slots and slots[0].outcome is not None:
+                yield slots.popleft().outcome    # type: ignore[misc]
+            if slots and (waiting or any(worker.slots for worker in self._workers)):
+                self._listen(waiting)
+
+    def _hand_over(self, waiting: deque[_Slot]) -> None:
+        while waiting and len(self._workers) < self._count:
+            self._workers.append(_Worker())
+        for worker in self._workers:
+            if waiting and worker.ready and len(worker.slots) <= 1:
+                batch = [waiting.popleft() for _ in range(min(_BATCH, len(waiting)))]
+                with contextlib.suppress(OSError):      # it died meanwhile: found out, and told apart, when listening
+                    worker.give(batch)
+
+    def _listen(self, waiting: deque[_Slot]) -> None:
+        now = time.monotonic()
+        patience = min((worker.since + self._timeout - now for worker in self._workers if worker.slots or not worker.ready), default=0)
+        heard = wait([worker.connection for worker in self._workers], timeout=max(patience, 0.0))
+        for worker in list(self._workers):
+            if worker.connection in heard:
+                self._hear(worker, waiting)
+            elif (worker.slots or not worker.ready) and time.monotonic() - worker.since > self._timeout:
+                self._replace(worker, waiting, f"decoding took longer than {self._timeout:g} s")
+
+    def _hear(self, worker: _Worker, waiting: deque[_Slot]) -> None:
+        try:
+            answer = worker.connection.recv()
+        except (EOFError, OSError):
+            self._replace(worker, waiting, "")
+            return
+        worker.since = time.monotonic()
+        if not worker.ready:
+            worker.ready = True
+            return
+        slot = worker.slots.popleft()
+        assert slot.finish is not None
+        slot.job, slot.outcome = None, slot.finish(answer)
+
+    def _replace(self, worker: _Worker, waiting: deque[_Slot], reason: str) -> None:
+        self._workers.remove(worker)
+        code = worker.stop()
+        if not worker.ready:
+            raise WorkerDiedError(f"A decoding process ended with status {code} before it was ready; check that eccodes can be imported.")
+        if worker.slots:
+            slot = worker.slots.popleft()
+            assert slot.fail is not None
+            ended = f"died of signal {-code}" if code < 0 else f"ended with status {code}"
+            how = reason or f"the decoding process {ended}"
+            slot.job, slot.outcome = None, slot.fail(WorkerDiedError(how))
+        waiting.extendleft(reversed(worker.slots))
+
+
+def _slots(source: Source, edges: Edges, keep_unknown: bool) -> Iterator[_Slot]:
+    """A slot for each field of a source, already filled where the header decides."""
+    try:
+        with _opened(source) as data:
+            for found in scan(data):
+                yield _slot(source, data, found, edges, keep_unknown)
+    except OSError as error:
+        yield _Slot(outcome=Quarantined(source, 0, 0, DecodeError(f"the file cannot be read: {error}")))
+
+
+@contextlib.contextmanager
+def _opened(source: Source) -> Iterator[bytes | mmap.mmap]:
+    if source.path is None:
+        yield source.data
+        return
+    with source.path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            yield mapped
+
+
+def _slot(source: Source, data: Any, found: Piece | Flaw, edges: Edges, keep_unknown: bool) -> _Slot:
+    if isinstance(found, Flaw):
+        return _Slot(outcome=Quarantined(source, found.message, 0, found.error))
+    message, part = found.message, found.part
+    try:
+        header = read_header(data, found)
+    except (DecodeError, IndexError) as error:
+        reason = error if isinstance(error, DecodeError) else DecodeError("a section is too short for what it says it holds")
+        return _Slot(outcome=Quarantined(source, message, part, reason))
+    known = meaning(header)
+    if known is None and not keep_unknown:
+        return _Slot(outcome=Skipped(source, message, part, f"no vocabulary: {describe(header)}"))
+    if known is not None and known.process != "instant" and header.end <= 0:
+        return _Slot(outcome=Skipped(source, message, part, f"an interval of no length: {known.variable} at the start of the forecast"))
+    grid = read_grid(header.grid, found.edition, edges)
+    if isinstance(grid, str):
+        return _Slot(outcome=Skipped(source, message, part, grid))
+    whole = source.path is not None and found.parts == 1
+    octets = b"" if whole else message_bytes(data, found)
+    job = Job(
+        str(source.path) if whole else "", found.offset, found.length if whole else len(octets), octets,
+        grid.index, grid.points, header.masked, header.single, known is None,
+    )    # fmt: skip
+    return _Slot(
+        job,
+        lambda answer: _outcome(source, found, header, known, grid, answer),
+        lambda error: Quarantined(source, message, part, error),
+    )
+
+
+def _outcome(source: Source, piece: Piece, header: Header, known: Meaning | None, grid: Grid, answer: Answer) -> Outcome:
+    if answer.values is None:
+        return Quarantined(source, piece.message, piece.part, DecodeError(answer.reason))
+    scale, offset = (known.scale, known.offset) if known else (1.0, 0.0)
+    start, process = _interval(header, known)
+    if start is not None and start < 0:
+        return Quarantined(source, piece.message, piece.part, DecodeError(f"its interval starts {-start} s before the forecast does"))
+    if np.isnan(answer.values).all():
+        return Skipped(source, piece.message, piece.part, "outside the region: every value there is missing")
+    values = (answer.values.astype(np.float64) * scale + offset).astype(np.float32)
+    reference = np.datetime64(header.reference.replace(tzinfo=None), "s")
+    return Taken(source, Field(
+        dataset=dataset_name(header, grid.name),
+        variable=known.variable if known else _decoded_name(answer.names),
+        init_time=reference, interval_start=None if start is None else np.timedelta64(start, "s"),
+        lead_time=np.timedelta64(header.end, "s"), member=header.member,
+        units=VARIABLES[known.variable].units if known else answer.names[3], process=process,
+        values=values, latitude=grid.latitude, longitude=grid.longitude, step=header.step * abs(scale),
+        message=piece.message, part=piece.part, sha256=answer.sha256,
+        attributes={"grid": grid.name} | ({"remapping": grid.note} if grid.note else {}),
+    ))    # fmt: skip
+
+
+def _interval(header: Header, known: Meaning | None) -> tuple[int | None, str]:
+    """Start of the interval in seconds after the reference time (None for an instant), and what the value is over it."""
+    if known is None:
+        instant = header.statistic is None
+        return (None if instant else header.start), "instant" if instant else "interval"
+    if known.process == "instant":
+        return None, "instant"
+    if header.statistic is not None and header.start != header.end:
+        return header.start, known.process
+    if known.hours:
+        return header.end - known.hours * 3600, known.process
+    return (0 if header.statistic is None else header.start), known.process      # ECMWF's GRIB 1: from the start of the forecast
+
+
+def _decoded_name(names: tuple[str, ...]) -> str:
+    short, kind, level = ("".join(letter if letter.isalnum() else "_" for letter in name) for name in names[:3])
+    return f"{short}_{kind}_{level}"
