@@ -273,7 +273,20 @@ _TABLES: Final = {
 
 
 def unit_intensity(latent: Floats, threshold: ArrayLike, shape: ArrayLike) -> Floats:
-    """Rain intensity of scale one: the generalised Pareto quantile of the latent's rank above the threshold, 0 below it."""
-    dry = ndtr(threshold)
-    exceedance = np.minimum(ndtr(-np.asarray(latent)) / (1.0 - dry), 1.0)
-    return (np.maximum(exceedance, 2e-6) ** (-np.asarray(shape)) - 1.0) / shape
+    """Rain intensity of scale one: the generalised Pareto quantile of the latent's rank above the threshold, 0 below it.
+
+    Args:
+        latent: Any shape.
+        threshold: Of rain, broadcast against ``latent``.
+        shape: Of the distribution, > 0, likewise.
+
+    Returns:
+        float64 of the shape of ``latent``.
+    """
+    latent = np.asarray(latent, dtype=np.float64)
+    wet = latent > threshold
+    bound, xi = (np.broadcast_to(value, latent.shape)[wet] for value in (threshold, shape))
+    exceedance = np.maximum(ndtr(-latent[wet]) / ndtr(-bound), 2e-6)
+    found = np.zeros(latent.shape)
+    found[wet] = (exceedance**-xi - 1.0) / xi
+    return found

@@ -10,6 +10,7 @@ bit the field asked for in a sequence.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -174,12 +175,19 @@ def truth_amplitudes(seed: int, latent: Latent, band: Band, hours: Floats) -> Fl
     needed = np.unique(np.concatenate([np.floor(position), np.floor(position) + 1]).astype(np.int64))
     if needed.size and needed[0] < 0:
         raise ValueError(f"The simulated atmosphere begins in 1970; asked for hour {hours.min():.0f}.")
-    stream = (_TRUTH_STREAM, latent.number, band.number)
-    draws = np.stack([normals(seed, stream, int(knot), (2 * band.modes,)) for knot in needed])
+    draws = np.stack([_truth_draw(seed, latent.number, band.number, int(knot)) for knot in needed])
     # The knots needed may have gaps; number them by their place among those drawn.
     whole = np.floor(position).astype(np.int64)
     place = np.searchsorted(needed, whole)
     return between_knots(place + (position - whole), draws, 0)
+
+
+@lru_cache(maxsize=16384)
+def _truth_draw(seed: int, latent: int, band: int, knot: int) -> Floats:
+    """What every forecast that reaches a knot asks for again; 16384 of them are 10 MB at most."""
+    draw = normals(seed, (_TRUTH_STREAM, latent, band), knot, (2 * BANDS[band].modes,))
+    draw.setflags(write=False)
+    return draw
 
 
 def ride(amplitudes: Floats, band: Band, hours: Floats) -> Floats:

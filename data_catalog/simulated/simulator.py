@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from data_catalog.dimensions import AVAILABLE_TIME, BOUNDS, ENSEMBLE_MEMBER, INIT_TIME, LATITUDE, LEAD_TIME, LONGITUDE, STATION, TIME
-from data_catalog.grids import station_coordinates, to_stations
+from data_catalog.grids import axis_weights, station_coordinates, to_stations
 from data_catalog.regions import Region
 from data_catalog.settings import Profile
 from data_catalog.simulated import emit, network
@@ -105,11 +105,10 @@ class Simulator:
 
     def _axes(self) -> tuple[Floats, Floats]:
         """Axes of the published grid, its margin included."""
-        step, extra = self.region.resolution, self.region.resolution * np.arange(1, _MARGIN + 1)
+        extra = self.region.resolution * np.arange(1, _MARGIN + 1)
         lat, lon = self.region.latitude, self.region.longitude
         latitude = np.concatenate([lat[0] + extra[::-1], lat, lat[-1] - extra])
         longitude = np.concatenate([lon[0] - extra[::-1], lon, lon[-1] + extra])
-        assert step > 0
         return np.round(latitude, 6), np.round(longitude, 6)
 
     def forecast(self, dataset: str, init_time: np.datetime64, latitude: Floats, longitude: Floats) -> dict[str, Floats]:
@@ -212,39 +211,44 @@ class Simulator:
             short wave are over those bounds, NaN at lead 0.
         """
         spec = self.specs[dataset]
-        latitude, longitude = self._box_of_stations()
-        bases = self._bases(latitude, longitude)
-        shape = (len(spec.lead_hours), spec.members, latitude.size, longitude.size)
-        runs: dict[str, list[Floats]] = {name: [] for name in [*spec.variables, "wind_speed_10m"]}
+        latitude, longitude, needed = self._cells_of_stations()
+        grid = Points.grid(latitude, longitude)
+        bases = Bases.at(self._truth.climate, Points(grid.latitude[needed], grid.longitude[needed], grid.elevation[needed]), gauges=False)
+        box = (len(init_times), len(spec.lead_hours), spec.members, grid.size)
+        fields = {name: np.full(box, np.nan, dtype=np.float32) for name in [*spec.variables, "wind_speed_10m"]}
         for number, init_time in enumerate(init_times):
-            fields = self._forecast(dataset, init_time, bases)
-            fields["wind_speed_10m"] = np.hypot(fields["wind_u_10m"], fields["wind_v_10m"])
-            for name, kept in runs.items():
-                kept.append(fields[name].reshape(shape))
+            run = self._forecast(dataset, init_time, bases)
+            run["wind_speed_10m"] = np.hypot(run["wind_u_10m"], run["wind_v_10m"])
+            for name, field in fields.items():
+                field[number][..., needed] = run[name]
             progress(f"history of {dataset}", number + 1, len(init_times))
         dims = (INIT_TIME, LEAD_TIME, ENSEMBLE_MEMBER, LATITUDE, LONGITUDE)
-        gridded = xr.Dataset({name: (dims, np.stack(kept)) for name, kept in runs.items()}, coords={LATITUDE: latitude, LONGITUDE: longitude})
+        shape = (*box[:-1], latitude.size, longitude.size)
+        gridded = xr.Dataset(
+            {name: (dims, field.reshape(shape)) for name, field in fields.items()}, coords={LATITUDE: latitude, LONGITUDE: longitude}
+        )
         starts = np.asarray(init_times).astype("datetime64[ns]")
         leads = np.array(spec.lead_hours)
-        begin = np.concatenate([[0], leads[:-1]])
-        bounds = np.stack([begin, leads], axis=1) * np.timedelta64(3600 * 10**9, "ns")
+        bounds = np.stack([np.concatenate([[0], leads[:-1]]), leads], axis=1) * _HOUR.astype("timedelta64[ns]")
         bounds[leads == 0] = np.timedelta64("NaT", "ns")
         found = to_stations(gridded, self._stations).transpose(INIT_TIME, LEAD_TIME, STATION, ENSEMBLE_MEMBER)
-        return found.assign(lead_time_bounds=((LEAD_TIME, BOUNDS), bounds)).assign_coords(
-            {
-                INIT_TIME: starts,
-                LEAD_TIME: leads * np.timedelta64(3600 * 10**9, "ns"),
-                ENSEMBLE_MEMBER: np.arange(spec.members),
-                AVAILABLE_TIME: (INIT_TIME, starts + np.timedelta64(round(spec.delay_hours * 3600), "s")),
-            }
-        ).assign_attrs(self.attributes)  # fmt: skip
+        coords = {
+            INIT_TIME: starts,
+            LEAD_TIME: leads * _HOUR.astype("timedelta64[ns]"),
+            ENSEMBLE_MEMBER: np.arange(spec.members),
+            AVAILABLE_TIME: (INIT_TIME, starts + np.timedelta64(round(spec.delay_hours * 3600), "s")),
+        }
+        return found.assign(lead_time_bounds=((LEAD_TIME, BOUNDS), bounds)).assign_coords(coords).assign_attrs(self.attributes)
 
-    def _box_of_stations(self) -> tuple[Floats, Floats]:
-        """The part of the published grid from which every station is interpolated."""
+    def _cells_of_stations(self) -> tuple[Floats, Floats, np.ndarray]:
+        """The published grid around the stations: its axes, and the numbers of the cells from which a station is interpolated."""
         latitude, longitude = self._axes()
         half = self.region.resolution
-        lats, lons = [s.latitude for s in self._stations], [s.longitude for s in self._stations]
-        return (
-            latitude[(latitude > min(lats) - half) & (latitude < max(lats) + half)],
-            longitude[(longitude > min(lons) - half) & (longitude < max(lons) + half)],
-        )
+        lats = np.array([station.latitude for station in self._stations])
+        lons = np.array([station.longitude for station in self._stations])
+        latitude = latitude[(latitude > lats.min() - half) & (latitude < lats.max() + half)]
+        longitude = longitude[(longitude > lons.min() - half) & (longitude < lons.max() + half)]
+        south, north, _ = axis_weights(latitude, lats, "bilinear")
+        west, east, _ = axis_weights(longitude, lons, "bilinear")
+        rows, columns = np.stack([south, south, north, north]), np.stack([west, east, west, east])
+        return latitude, longitude, np.unique(rows * longitude.size + columns)

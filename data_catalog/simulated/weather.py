@@ -11,8 +11,16 @@ from typing import Final
 import numpy as np
 from scipy.special import ndtr
 
-from data_catalog.simulated.climate import LAPSE_RATE, Climate, Points, clear_sky_hour, day_curve, local_hour, unit_intensity
-from data_catalog.simulated.climate import by_month
+from data_catalog.simulated.climate import (
+    LAPSE_RATE,
+    Climate,
+    Points,
+    by_month,
+    clear_sky_hour,
+    day_curve,
+    local_hour,
+    unit_intensity,
+)
 from data_catalog.simulated.noise import BANDS, FLOW, HEAT, RESOLVED, WET, Floats, Latent, basis
 from data_catalog.simulated.surges import mean_cold
 
@@ -35,7 +43,7 @@ class Faults:
         wind: Factor on wind.
         pressure: Bias, Pa.
         cloud: Shift of the cloud latent.
-        drizzle: By how much the threshold of rain is too low, in standard deviations.
+        drizzle: By how much the rain latent is too high, in standard deviations: it rains too often, and a little too much.
         rain: Factor on rain.
         early: Hours by which convection comes too early.
     """
@@ -112,11 +120,7 @@ def gauge_rain(climate: Climate, points: Points, middle: Floats, wet: Floats, fa
     Returns:
         mm per hour, >= 0, same shape.
     """
-    latent = wet + climate.wet_shift(middle, points, faults.early)[:, None, :]
-    threshold = by_month(climate.threshold, middle)[:, None, None]
-    # With a lower threshold more of the latent rains; the intensity there goes on from zero.
-    unit = unit_intensity(latent + faults.drizzle, threshold, climate.shape(middle)[:, None, None])
-    return by_month(climate.rain_scale, middle)[:, None, None] * faults.rain * unit
+    return _rain(climate, points, middle, wet, faults, np.zeros(1), np.ones(1))
 
 
 def cell_rain(climate: Climate, points: Points, middle: Floats, wet: Floats, faults: Faults = Faults()) -> Floats:
@@ -132,11 +136,21 @@ def cell_rain(climate: Climate, points: Points, middle: Floats, wet: Floats, fau
     Returns:
         mm per hour, >= 0, same shape.
     """
+    return _rain(climate, points, middle, wet, faults, _NODES, _NODE_WEIGHTS)
+
+
+def _rain(
+    climate: Climate, points: Points, middle: Floats, wet: Floats, faults: Faults, nodes: Floats, weights: Floats
+) -> Floats:
+    """Weighted sum of rates at the latent plus each node times the sub-grid standard deviation."""
+    latent = wet + (climate.wet_shift(middle, points, faults.early) + faults.drizzle)[:, None, :]
     spread = climate.wet_weights(middle)[:, -1][:, None, None]
-    total = np.zeros(wet.shape)
-    for node, weight in zip(_NODES, _NODE_WEIGHTS, strict=True):
-        total += weight * gauge_rain(climate, points, middle, wet + spread * node, faults)
-    return total
+    threshold = by_month(climate.threshold, middle)[:, None, None]
+    shape = climate.shape(middle)[:, None, None]
+    unit = np.zeros(wet.shape)
+    for node, weight in zip(nodes, weights, strict=True):
+        unit += weight * unit_intensity(latent + spread * node, threshold, shape)
+    return by_month(climate.rain_scale, middle)[:, None, None] * faults.rain * unit
 
 
 def cloud_fraction(climate: Climate, hours: Floats, wet: Floats, faults: Faults = Faults()) -> Floats:
