@@ -193,7 +193,8 @@ def run(
     Reads the sources of the settings, else what real data the archive holds, else the simulated atmosphere of Hanoi, which is made on the
     way. With PREFECT_API_URL set, the cycle runs as a Prefect flow and can be followed there.
     """
-    from pipelines.commands import render_cycle, run_command
+    from pipelines.commands import run_command
+    from pipelines.render import render_cycle
 
     settings = settings_from(root=root, profile=profile, world=world, members=members)
     with progress_bar() as progress:
@@ -299,7 +300,7 @@ def backfill(
 @app.command()
 def status(root: RootOption = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """What is published, and for each source its newest cycle, age and what is missing or quarantined."""
-    from pipelines.commands import status_command
+    from pipelines.doctor import status_command
 
     report, text = status_command(settings_from(root=root, profile=profile))
     emit(report, as_json, text)
@@ -308,7 +309,7 @@ def status(root: RootOption = None, profile: ProfileOption = None, as_json: Json
 @app.command()
 def doctor(root: RootOption = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """Check versions, the root, free space, the manifest against the stores, the published cycle and the sources."""
-    from pipelines.commands import doctor_command
+    from pipelines.doctor import doctor_command
 
     report, text = doctor_command(settings_from(root=root, profile=profile))
     emit(report, as_json, text)

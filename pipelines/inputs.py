@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from data_catalog import dimensions
+from data_catalog.archive import cycle_key
 from data_catalog.dimensions import ENSEMBLE_MEMBER, INIT_TIME, LATITUDE, LEAD_TIME, LONGITUDE
 from data_catalog.grids import to_grid, to_stations
 from data_catalog.manifest import Manifest, Revision
@@ -139,9 +140,8 @@ def _newest_run(
     lag = int((init_time - key_time(newest.key)) / HOUR)
     fields = derive(root.open_store(newest.path).load())
     fields = fields.assign_coords({LEAD_TIME: fields[LEAD_TIME] - lag * HOUR})
-    for name in ("lead_time_bounds",):
-        if name in fields.variables:
-            fields[name] = fields[name] - lag * HOUR
+    for name in [v for v in fields.variables if str(v).endswith("_bounds")]:
+        fields[name] = fields[name] - lag * HOUR
     reason = _why(newest, lag)
     simulated = bool(fields.attrs.get("simulated", False))
     return SourceState(dataset, "lagged" if lag else "present", lag, newest.content_hash, simulated, reason), fields
@@ -157,15 +157,10 @@ def _why(revision: Revision, lag: int) -> str:
     return "; ".join(parts)
 
 
-def cycle_key(init_time: np.datetime64) -> str:
-    """``YYYYMMDDTHHZ``, the key of a cycle in the manifest and in file names."""
-    text = str(np.datetime64(init_time, "h"))
-    return text.replace("-", "") + "Z"
-
-
 def key_time(key: str) -> np.datetime64:
-    """The init_time that :func:`cycle_key` wrote."""
-    return np.datetime64(f"{key[:4]}-{key[4:6]}-{key[6:11]}", "ns")
+    """The init_time that :func:`data_catalog.archive.cycle_key` wrote."""
+    clock = key[9:].rstrip("Z")
+    return np.datetime64(f"{key[:4]}-{key[4:6]}-{key[6:8]}T{clock[:2]}:{clock[2:] or '00'}", "ns")
 
 
 def derive(fields: xr.Dataset) -> xr.Dataset:
@@ -206,14 +201,12 @@ def _agree_on_bounds(found: dict[str, xr.Dataset], leads: np.ndarray) -> xr.Data
 def _frame(fields: xr.Dataset, leads: np.ndarray, bounds: xr.DataArray, init_time: np.datetime64) -> xr.Dataset:
     """A run on the cycle's leads and init_time; values over another interval than the agreed one are missing."""
     framed = fields.reindex({LEAD_TIME: leads})
-    if "lead_time_bounds" in fields.variables:
-        own = framed["lead_time_bounds"].values.astype("timedelta64[ns]")
-        same = (own == bounds.values).all(axis=1)
-        for name in framed.data_vars:
-            known = VARIABLES.get(str(name))
-            if known is not None and known.has_interval:
-                framed[name] = framed[name].where(xr.DataArray(same, dims=(LEAD_TIME,), coords={LEAD_TIME: leads}))
-    framed = framed.drop_vars(["lead_time_bounds", "available_time", INIT_TIME], errors="ignore")
+    for name in framed.data_vars:
+        own = next((framed[b] for b in (f"{name}_bounds", "lead_time_bounds") if b in framed.variables), None)
+        if str(name) in VARIABLES and VARIABLES[str(name)].has_interval and own is not None:
+            same = (own.values.astype("timedelta64[ns]") == bounds.values).all(axis=1)
+            framed[name] = framed[name].where(xr.DataArray(same, dims=(LEAD_TIME,), coords={LEAD_TIME: leads}))
+    framed = framed.drop_vars([v for v in framed.variables if str(v).endswith("_bounds") or v == INIT_TIME])
     framed = framed.assign_coords({"lead_time_bounds": ((LEAD_TIME, "bounds"), bounds.values)})
     framed = framed.assign_coords({INIT_TIME: init_time.astype("datetime64[ns]")}).expand_dims(INIT_TIME)
     wanted = [name for name in framed.data_vars if str(name) in VARIABLES and framed[name].notnull().any()]

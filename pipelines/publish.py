@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from data_catalog import faults
+from data_catalog.archive import cycle_key
 from data_catalog.dimensions import INIT_TIME, LEAD_TIME
 from data_catalog.errors import StoreCorruptError
 from data_catalog.manifest import Manifest, Revision
@@ -21,7 +22,7 @@ from data_catalog.regions import Region
 from data_catalog.stac import PublishedCycle, publish_item
 from data_catalog.store import Root
 from data_catalog.variables import VARIABLES
-from pipelines.inputs import cycle_key, key_time
+from pipelines.inputs import key_time
 
 FOLDER: Final = "published"
 LATEST: Final = "published/latest.json"

@@ -1,0 +1,131 @@
+"""What a person reads at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from data_catalog.settings import Settings
+from data_catalog.store import Root
+from pipelines.cycle import CycleReport
+
+HOUR = np.timedelta64(1, "h")
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    """Columns of text, the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in (header, *rows)
+    ]
+    return "\n".join(["  " + line.rstrip() for line in lines])
+
+
+def render_cycle(settings: Settings, report: CycleReport) -> str:
+    """What a person wants to know at the end of a run: where it is, what tomorrow brings, how good it is, what to type next."""
+    parts = [
+        f"{'Simulated data. ' if report.simulated else ''}"
+        f"Published {report.init_time} r{report.revision}{' (there already)' if report.reused else ''}\n  {report.store}",
+        _tomorrow(settings, report),
+        _skill_table(report),
+    ]
+    if report.notes:
+        parts.append("Missing or late:\n" + "\n".join(f"  - {note}" for note in report.notes))
+    parts.append(
+        "Next: giomua status, or read it in Python\n"
+        f'  import xarray as xr; xr.open_zarr("{report.store}", group="stations_quantiles")'
+    )
+    return "\n\n".join(part for part in parts if part)
+
+
+def _tomorrow(settings: Settings, report: CycleReport) -> str:
+    """The next local day at the region's first station: temperature, rain and their chances."""
+    root = Root.open(settings)
+    region = settings.load_region()
+    station = next(s for s in region.stations if s.operating)
+    if "daily" not in root.groups(report.href):
+        return _what_there_is(root, report, station.id, station.name)
+    days = root.open_store(report.href, "daily").sel(station=station.id).load()
+    init = np.datetime64(report.init_time.rstrip("Z"), "ns")
+    tomorrow = np.datetime64(init + 7 * HOUR, "D") + 1
+    dates = days["day"].values.astype("datetime64[D]")
+    if tomorrow not in dates:
+        tomorrow = dates[0]
+    day = days.isel(day=int(np.flatnonzero(dates == tomorrow)[0]))
+    rows = []
+    for name, label in (("temperature_2m_max", "highest temperature, °C"), ("temperature_2m_min", "lowest temperature, °C")):
+        if name in day:
+            rows.append([label, *_quantile_cells(day[name], "{:.1f}")])
+    rains = [name for name in day.data_vars if str(name).startswith("precipitation_amount_day_ending")]
+    for name in sorted(map(str, rains), reverse=True):
+        clock = name.rpartition("_")[2]
+        rows.append([f"rain of 24 h ending {clock[:2]}:{clock[2:]}, mm", *_quantile_cells(day[name], "{:.1f}")])
+    text = f"{station.name}, {tomorrow} (local day):\n" + table(rows, ["", "10 %", "50 %", "90 %"])
+    chances = _chances(day, rains, region.rain.thresholds_24h, region.rain.inclusive_24h)
+    return f"{text}\n{chances}" if chances else text
+
+
+def _quantile_cells(values: Any, form: str) -> list[str]:
+    if not values.notnull().all():
+        return ["-"] * 3
+    return [form.format(float(values.sel(quantile=level, method="nearest"))) for level in (0.1, 0.5, 0.9)]
+
+
+def _chances(day: Any, rains: Sequence[Any], thresholds: Sequence[float], inclusive: Sequence[bool]) -> str:
+    """The chance that each rain day passes each threshold, from the quantiles."""
+    rows = []
+    for name in sorted(map(str, rains), reverse=True):
+        if not bool(day[name].notnull().all()):
+            continue
+        levels, values = day["quantile"].values, day[name].values
+        clock = name.rpartition("_")[2]
+        cells = []
+        for threshold, counts in zip(thresholds, inclusive, strict=True):
+            below = np.searchsorted(values, threshold, side="left" if counts else "right")
+            chance = 1.0 if below == 0 else 0.0 if below == values.size else 1.0 - float(levels[below - 1])
+            cells.append(f"{100 * chance:.0f} %")
+        rows.append([f"chance, 24 h ending {clock[:2]}:{clock[2:]}", *cells])
+    header = ["", *(f"{'≥' if counts else '>'}{value:g} mm" for value, counts in zip(thresholds, inclusive, strict=True))]
+    return table(rows, header) if rows else ""
+
+
+def _what_there_is(root: Root, report: CycleReport, station: str, name: str) -> str:
+    """For a cycle too short for a day: the median of every variable at its last lead."""
+    point = root.open_store(report.href, "stations_quantiles").sel(station=station).isel(lead_time=-1).sel(quantile=0.5).load()
+    lead = int(point["lead_time"].values / HOUR)
+    rows = [[str(v), f"{float(a):.2f}", str(a.attrs.get("units", ""))] for v, a in point.data_vars.items() if a.notnull().all()]
+    return f"{name}, {lead} h after the start:\n" + table(rows, ["", "median", "units"])
+
+
+def _skill_table(report: CycleReport) -> str:
+    """Mean score of the blend beside every raw ensemble and climatology, over the held-out past."""
+    if not report.skill:
+        return "No score yet: the archive has too little past to hold any of it out."
+    variables = list(dict.fromkeys(str(row["variable"]) for row in report.skill))
+    names = sorted({str(row["forecaster"]) for row in report.skill}, key=lambda n: (n != "blend", n))
+    score = {(row["forecaster"], row["variable"]): float(row["crps"]) for row in report.skill}
+    rows = [[name, *(f"{score[name, v]:.3f}" if (name, v) in score else "-" for v in variables)] for name in names]
+    first = report.skill[0]
+    where = "simulated past" if report.simulated else "past"
+    return (
+        f"Score over the held-out {where}, {first['held_out_from']} to {first['held_out_to']} "
+        f"(CRPS, lower is better, all leads and stations):\n" + table(rows, ["", *(SHORT.get(v, v) for v in variables)])
+    )
+
+
+SHORT: Final[Mapping[str, str]] = {
+    "temperature_2m": "T2m °C",
+    "dew_point_temperature_2m": "Td2m °C",
+    "wind_speed_10m": "wind m/s",
+    "wind_gust_10m": "gust m/s",
+    "precipitation_amount": "rain mm",
+    "pressure_reduced_to_mean_sea_level": "pressure Pa",
+    "relative_humidity_2m": "RH %",
+    "total_cloud_cover_atmosphere": "cloud %",
+    "downward_short_wave_radiation_flux_surface": "sun W/m2",
+    "wind_u_10m": "u m/s",
+    "wind_v_10m": "v m/s",
+}
