@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -114,17 +115,25 @@ class _Turned:
     turned: Tensor  # where the signs are reversed
 
     def log_s(self, z: Tensor) -> Tensor:
-        return self.base.standard_log_sf(z) - self.base.standard_log_sf(self.low)
+        return self.base.standard_log_sf(z) - self.log_sf_low
 
-    @property
+    @cached_property
+    def log_sf_low(self) -> Tensor:
+        return self.base.standard_log_sf(self.low)
+
+    @cached_property
     def mass(self) -> Tensor:
         """Z."""
-        mass = -torch.expm1(self.log_s(self.high))
+        mass = -torch.expm1(self.log_s_high)
         return torch.where(self.bounded, mass, torch.ones_like(mass))
+
+    @cached_property
+    def log_s_high(self) -> Tensor:
+        return self.log_s(self.high)
 
     @property
     def s_high(self) -> Tensor:
-        s = torch.exp(self.log_s(self.high))
+        s = torch.exp(self.log_s_high)
         return torch.where(self.bounded, s, torch.zeros_like(s))
 
     def cdf(self) -> Tensor:
@@ -132,8 +141,7 @@ class _Turned:
 
     def integral_below(self, power: int) -> Tensor:
         """The integral of F^power from ``low`` to ``z``, for power one or two."""
-        c_low, b_low = self._partial(self.low)
-        c_z, b_z = self._partial(self.z)
+        (c_low, b_low), (c_z, b_z) = self.partial_low, self.partial_z
         once = self.z - self.low - (c_low - c_z)
         found = once / self.mass if power == 1 else (once - (c_low - c_z) + b_low - b_z) / self.mass**2
         return self._or_quadrature(found, self.low, self.z, lambda f: f**power)
@@ -141,13 +149,21 @@ class _Turned:
     def integral_above(self, power: int) -> Tensor:
         """The integral of (1 - F)^power from ``z`` to ``high``, for power one or two."""
         c_high, b_high = (torch.where(self.bounded, part, torch.zeros_like(part)) for part in self._partial(self.high))
-        c_z, b_z = self._partial(self.z)
+        c_z, b_z = self.partial_z
         s_high, width = self.s_high, self.high - self.z
         if power == 1:
             found = (c_z - c_high - s_high * width) / self.mass
         else:
             found = (b_z - b_high - 2.0 * s_high * (c_z - c_high) + s_high**2 * width) / self.mass**2
         return self._or_quadrature(found, self.z, self.high, lambda f: (1.0 - f) ** power)
+
+    @cached_property
+    def partial_low(self) -> tuple[Tensor, Tensor]:
+        return self._partial(self.low)
+
+    @cached_property
+    def partial_z(self) -> tuple[Tensor, Tensor]:
+        return self._partial(self.z)
 
     def _partial(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The integrals of s and of s^2 from z on."""
@@ -163,7 +179,7 @@ class _Turned:
         width = (stop - start).expand(shape)
         nodes = torch.as_tensor(0.5 + 0.5 * _NODES, dtype=found.dtype, device=found.device).reshape(-1, *[1] * len(shape))
         weights = torch.as_tensor(0.5 * _WEIGHTS, dtype=found.dtype, device=found.device).reshape(-1, *[1] * len(shape))
-        f = torch.expm1(self.log_s(start + nodes * width)) / torch.expm1(self.log_s(self.high))
+        f = torch.expm1(self.log_s(start + nodes * width)) / torch.expm1(self.log_s_high)
         return torch.where(narrow, (weights * integrand(f)).sum(dim=0) * width, found)
 
 
@@ -199,7 +215,7 @@ class Truncated(Continuous):
     def log_prob(self, x: Tensor) -> Tensor:
         """Logarithm of the density, -inf outside the bounds."""
         at = self._turn(x)
-        log_mass = self.base.standard_log_sf(at.low) + torch.log(at.mass)
+        log_mass = at.log_sf_low + torch.log(at.mass)
         density = self.base.standard_log_pdf(at.z) - torch.log(self.base.scale) - log_mass
         outside = (x < like(self.lower, x)) | (x > like(self.upper, x))
         return torch.where(outside, torch.full_like(density, -math.inf), density)
@@ -208,20 +224,29 @@ class Truncated(Continuous):
         """The x with P(X <= x) = p, for 0 < p < 1."""
         at = self._turn(self.base.location)
         s = torch.where(at.turned, at.s_high + p * at.mass, 1.0 - p * at.mass)
-        z = self.base.standard_quantile_of_sf(self.base.standard_log_sf(at.low) + torch.log(s))
+        z = self.base.standard_quantile_of_sf(at.log_sf_low + torch.log(s))
         return self._clip(self.base.location + self.base.scale * torch.where(at.turned, -z, z))
 
     def below(self, x: Tensor) -> Tensor:
         """A(x), the integral of F^2 up to x."""
-        at = self._turn(x)
-        inner = torch.where(at.turned, at.integral_above(2), at.integral_below(2))
-        return self.base.scale * inner + (x - self._clip(x)).clamp(min=0.0)
+        return self._sides(x)[0]
 
     def above(self, x: Tensor) -> Tensor:
         """B(x), the integral of (1 - F)^2 from x on."""
+        return self._sides(x)[1]
+
+    def crps(self, y: Tensor) -> Tensor:
+        """As for every distribution; the two sides share most of their work."""
+        below, above = self._sides(y)
+        return below + above
+
+    def _sides(self, x: Tensor) -> tuple[Tensor, Tensor]:
         at = self._turn(x)
-        inner = torch.where(at.turned, at.integral_below(2), at.integral_above(2))
-        return self.base.scale * inner + (self._clip(x) - x).clamp(min=0.0)
+        near, far = at.integral_below(2), at.integral_above(2)
+        beyond = x - self._clip(x)
+        below = self.base.scale * torch.where(at.turned, far, near) + beyond.clamp(min=0.0)
+        above = self.base.scale * torch.where(at.turned, near, far) + (-beyond).clamp(min=0.0)
+        return below, above
 
     @property
     def mean(self) -> Tensor:
