@@ -40,7 +40,7 @@ def default_init_time(settings: Settings) -> np.datetime64:
     known = registry.grid_sources(settings)
     if all(name in known and known[name].spec.simulated for name in datasets):
         delay = max(known[name].spec.delay_hours for name in datasets)
-        return np.datetime64(now() - np.timedelta64(round(delay * 60), "m"), "D").astype("datetime64[ns]")
+        return (now() - np.timedelta64(round(delay * 60), "m")).astype("datetime64[D]").astype("datetime64[ns]")
     live = [newest_due(known[name]) for name in datasets if name in known]
     times = [*live, *(key_time(key) for key in archived)]
     if not times:
@@ -112,7 +112,7 @@ def simulate_command(
     """Make a cycle of the simulated atmosphere and the history before it."""
     from pipelines.simulate import simulate
 
-    chosen = init_time if init_time is not None else np.datetime64(now() - 6 * HOUR, "D").astype("datetime64[ns]")
+    chosen = init_time if init_time is not None else (now() - 6 * HOUR).astype("datetime64[D]").astype("datetime64[ns]")
     history = settings.training_days + SPARE_DAYS if days is None else days
     report = simulate(settings, chosen, history_days=history, progress=progress)
     result = report.as_json()
@@ -151,7 +151,7 @@ def observe_command(
     """Read the reports of every network; one that fails does not stop the others."""
     from pipelines.observe import observe
 
-    last = np.datetime64(now(), "h").astype("datetime64[ns]") if until is None else until
+    last = now().astype("datetime64[h]").astype("datetime64[ns]") if until is None else until
     root = Root.open(settings)
     results: dict[str, Any] = {}
     failed: dict[str, str] = {}

@@ -112,7 +112,7 @@ def run_cycle(
         CycleError: No source has anything for this cycle; the last published cycle stays in place.
         GiomuaError: The root or the manifest cannot be used.
     """
-    init_time = np.datetime64(init_time, "ns")
+    init_time = init_time.astype("datetime64[ns]")
     deadline = None if cutoff_hours is None else init_time + np.timedelta64(round(cutoff_hours * 3600), "s")
     region = settings.load_region()
     root = Root.open(settings)
@@ -148,7 +148,8 @@ def run_cycle(
                 "simulated": made.simulated,
                 "variables": list(made.variables),
                 "leads": int(made.leads),
-                "horizon_hours": int(made.horizon_hours),
+                "first_lead_hours": made.first_lead_hours,
+                "last_lead_hours": made.last_lead_hours,
                 "forecasters": list(made.forecasters),
                 "skipped": dict(made.skipped),
                 "skill": list(made.skill),

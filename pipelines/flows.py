@@ -16,6 +16,7 @@ for _name, _value in QUIET.items():  # before Prefect is imported: no analytics,
 
 from prefect import flow, get_run_logger, task  # noqa: E402
 from prefect.artifacts import create_markdown_artifact, create_table_artifact  # noqa: E402
+from prefect.futures import PrefectFuture  # noqa: E402
 
 from data_catalog.errors import GiomuaError, UnknownNameError  # noqa: E402
 from data_catalog.manifest import Manifest  # noqa: E402
@@ -92,7 +93,7 @@ def cycle_flow(settings: dict[str, Any], key: str, cutoff_hours: float | None = 
     chosen = load_settings(**settings)
     with Manifest.open(chosen.manifest) as manifest:
         datasets = cycle_datasets(chosen, manifest)
-    fetched = [ingest_task.submit(chosen, dataset, key) for dataset in datasets]
+    fetched: list[PrefectFuture[Any]] = [ingest_task.submit(chosen, dataset, key) for dataset in datasets]
     watched = observe_task.submit(chosen, key)
     for future in (*fetched, watched):
         future.wait()

@@ -167,7 +167,7 @@ def derive(fields: xr.Dataset) -> xr.Dataset:
     """Add what follows from the fields themselves: wind speed from its components, amounts from rates."""
     added = {}
     if {"wind_u_10m", "wind_v_10m"} <= set(fields) and "wind_speed_10m" not in fields:
-        added["wind_speed_10m"] = np.hypot(fields["wind_u_10m"], fields["wind_v_10m"])
+        added["wind_speed_10m"] = xr.apply_ufunc(np.hypot, fields["wind_u_10m"], fields["wind_v_10m"])
     if "precipitation_surface" in fields and "precipitation_amount" not in fields and "lead_time_bounds" in fields.variables:
         bounds = fields["lead_time_bounds"]
         seconds = (bounds.isel(bounds=1) - bounds.isel(bounds=0)) / np.timedelta64(1, "s")

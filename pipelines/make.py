@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, INIT_TIME, LEAD_TIME
+from data_catalog.grids import to_stations
 from data_catalog.regions import Region
 from data_catalog.settings import Settings
 from data_catalog.sources.base import Progress, silent
@@ -18,7 +19,17 @@ from models.base import Inputs
 from pipelines.inputs import CycleInputs
 from pipelines.products import daily, probabilities
 from pipelines.publish import root_attributes
-from training.ensemble import Blend, Predictions, blend_equally, couple_blend, fit_forecasters, history_days, predict_all
+from training.ensemble import (
+    Blend,
+    Predictions,
+    blend_equally,
+    couple_blend,
+    fit_forecasters,
+    history_days,
+    predict_all,
+    scenario_template,
+    single,
+)
 from training.pairs import Past
 from training.skill import held_out_scores
 
@@ -39,7 +50,8 @@ class Product:
         skipped: Why one did not, by id.
         variables: Published variables.
         leads: Number of leads.
-        horizon_hours: The last lead.
+        first_lead_hours: The first lead.
+        last_lead_hours: The last one.
         skill: Rows of :func:`training.skill.held_out_scores`.
         simulated: Whether any source is simulated.
     """
@@ -51,7 +63,8 @@ class Product:
     skipped: Mapping[str, str]
     variables: tuple[str, ...]
     leads: int
-    horizon_hours: int
+    first_lead_hours: int
+    last_lead_hours: int
     skill: tuple[Mapping[str, Any], ...]
     simulated: bool
 
@@ -90,8 +103,10 @@ def make(
     faults.at("cycle.predicted")
     station_blend = blend_equally(at_stations, inputs.variables)
     grid_blend = blend_equally(on_grid, inputs.variables)
-    station_members = couple_blend(station_blend, stations, settings.members, progress)
-    grid_members = couple_blend(grid_blend, inputs.grid, settings.members, progress)
+    template = scenario_template(on_grid, inputs.grid, settings.members)
+    grid_members = couple_blend(grid_blend, template, progress)
+    places = tuple(station for station in region.stations if station.operating)
+    station_members = couple_blend(station_blend, to_stations(template, places), progress)
     faults.at("cycle.coupled")
 
     progress("deriving", 0, 1)
@@ -99,8 +114,8 @@ def make(
     groups = {
         "stations": with_bounds(station_members, bounds),
         "grid": with_bounds(grid_members, bounds),
-        "stations_quantiles": with_bounds(_single(station_blend.quantiles), bounds),
-        "grid_quantiles": with_bounds(_single(grid_blend.quantiles), bounds),
+        "stations_quantiles": with_bounds(single(station_blend.quantiles), bounds),
+        "grid_quantiles": with_bounds(single(grid_blend.quantiles), bounds),
         "models": with_bounds(_models(at_stations, station_blend), bounds),
     }
     for prefix, members in (("", groups["stations"]), ("grid_", groups["grid"])):
@@ -124,7 +139,8 @@ def make(
         skipped=skipped,
         variables=tuple(str(name) for name in station_members.data_vars),
         leads=int(leads.size),
-        horizon_hours=int(leads.max() / HOUR),
+        first_lead_hours=int(leads.min() / HOUR),
+        last_lead_hours=int(leads.max() / HOUR),
         skill=tuple(skill),
         simulated=simulated,
     )
@@ -138,17 +154,12 @@ def with_bounds(group: xr.Dataset, bounds: xr.DataArray) -> xr.Dataset:
     return plain.assign_coords(lead_time_bounds=((LEAD_TIME, "bounds"), bounds.values))
 
 
-def _single(predictive: xr.Dataset) -> xr.Dataset:
-    """The one cycle of a predictive dataset, without its init_time dimension."""
-    return predictive.isel({INIT_TIME: 0}, drop=True) if INIT_TIME in predictive.dims else predictive
-
-
 def _models(predictions: Predictions, blend: Blend) -> xr.Dataset:
     """``VARIABLE(forecaster, lead_time, station, quantile)`` and ``weight_VARIABLE(forecaster, lead_time)``."""
     ids = list(predictions.quantiles)
     if not ids:
         return xr.Dataset()
-    parts = [_single(predictions.quantiles[i]).drop_vars("lead_time_bounds", errors="ignore") for i in ids]
+    parts = [single(predictions.quantiles[i]).drop_vars("lead_time_bounds", errors="ignore") for i in ids]
     joined = xr.concat(parts, dim=FORECASTER, data_vars="all", coords="minimal", compat="override", join="outer")
     joined = joined.assign_coords({FORECASTER: np.array(ids, dtype=object)})
     return joined.assign({name: blend.weights[name].astype(np.float32) for name in blend.weights.data_vars})

@@ -6,6 +6,7 @@ a whole, members do.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -111,8 +112,7 @@ def probabilities(members: xr.Dataset, region: Region) -> xr.Dataset:
             "threshold_inclusive": (THRESHOLD, inclusive, {"long_name": "whether the threshold itself counts"}),
         }
     )
-    found.attrs["citation"] = region.rain.citation
-    return found
+    return found.assign_attrs(citation=region.rain.citation)
 
 
 def local_days(init_time: np.datetime64, leads: np.ndarray, region: Region, ends_at: str) -> tuple[np.ndarray, np.ndarray]:
@@ -129,13 +129,13 @@ def local_days(init_time: np.datetime64, leads: np.ndarray, region: Region, ends
     """
     zone = ZoneInfo(region.timezone)
     hour, minute = (int(part) for part in ends_at.split(":"))
-    start = np.datetime64(init_time, "s")
+    start = init_time.astype("datetime64[s]")
     first = start.astype("datetime64[D]") - 1
     count = int(leads[-1] // 24) + 4
     dates, ends = [], []
     for date in first + np.arange(count):
         year, month, day = (int(part) for part in str(date).split("-"))
-        local_midnight = np.datetime64(_utc(year, month, day, zone), "s")
+        local_midnight = np.datetime64(_utc(year, month, day, zone)).astype("datetime64[s]")
         end = (local_midnight + np.timedelta64(hour * 60 + minute, "m") - start) / HOUR
         if leads[0] < end <= leads[-1] + 1e-9:
             dates.append(date)
@@ -144,8 +144,6 @@ def local_days(init_time: np.datetime64, leads: np.ndarray, region: Region, ends
 
 
 def _utc(year: int, month: int, day: int, zone: ZoneInfo) -> str:
-    from datetime import UTC, datetime
-
     moment = datetime(year, month, day, tzinfo=zone).astimezone(UTC)
     return moment.replace(tzinfo=None).isoformat()
 
@@ -163,7 +161,7 @@ def daily(members: xr.Dataset, region: Region) -> xr.Dataset:
         ``day`` is the local date on which the day ends. NaN where the leads do not cover the whole day.
     """
     leads = lead_hours(members)
-    init_time = members["init_time"].values
+    init_time = np.datetime64(members["init_time"].values.item(), "ns")
     found: dict[str, xr.DataArray] = {}
     if RAIN in members:
         intervals = interval_hours(members)

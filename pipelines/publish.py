@@ -46,7 +46,7 @@ def root_attributes(region: Region, init_time: np.datetime64, sources: Mapping[s
     return {
         "Conventions": "CF-1.12",
         "title": f"Giómua ensemble forecast, {region.title}",
-        "init_time": f"{np.datetime64(init_time, 's')}Z",
+        "init_time": _stamp(init_time),
         "region": region.id,
         "time_zone": region.timezone,
         "simulated": simulated,
@@ -58,9 +58,9 @@ def root_attributes(region: Region, init_time: np.datetime64, sources: Mapping[s
 
 def dressed(dataset: xr.Dataset, init_time: np.datetime64) -> xr.Dataset:
     """A group as it is published: scalar ``init_time``, ``valid_time`` along the leads, CF attributes on every variable."""
-    plain = dataset.drop_vars(INIT_TIME, errors="ignore").assign_coords({INIT_TIME: np.datetime64(init_time, "ns")})
+    plain = dataset.drop_vars(INIT_TIME, errors="ignore").assign_coords({INIT_TIME: init_time.astype("datetime64[ns]")})
     if LEAD_TIME in plain.dims:
-        plain = plain.assign_coords(valid_time=(LEAD_TIME, np.datetime64(init_time, "ns") + plain[LEAD_TIME].values))
+        plain = plain.assign_coords(valid_time=(LEAD_TIME, init_time.astype("datetime64[ns]") + plain[LEAD_TIME].values))
     for name in plain.data_vars:
         known = VARIABLES.get(str(name))
         if known is not None:
@@ -97,13 +97,13 @@ def publish(
     """
     key = cycle_key(init_time)
     stamped = {name: dressed(group, init_time) for name, group in groups.items()}
-    top = xr.Dataset(coords={INIT_TIME: np.datetime64(init_time, "ns")}, attrs=dict(attributes))
+    top = xr.Dataset(coords={INIT_TIME: init_time.astype("datetime64[ns]")}, attrs=dict(attributes))
     top.attrs["groups"] = json.dumps({name: ABOUT.get(name, "") for name in sorted(stamped)}, ensure_ascii=False)
     number = len(manifest.revisions(DATASET, key))
     ref = root.write_store(FOLDER, key, {"": top, **stamped}, top.attrs, revision=f"r{number}")
     faults.at("publish.stored")
     recorded = manifest.add_revision(
-        DATASET, key, ref, available_time=np.datetime64(init_time, "ns"), complete=not details.get("degraded"), details=details
+        DATASET, key, ref, available_time=init_time.astype("datetime64[ns]"), complete=not details.get("degraded"), details=details
     )
     if recorded.path != ref.path:  # the content had a revision already
         root.delete_store(ref.path)
@@ -127,7 +127,8 @@ def announce(root: Root, manifest: Manifest, region: Region, revision: Revision)
             revision=revision.revision,
             href=name,
             content_hash=revision.content_hash,
-            horizon=np.timedelta64(int(details["horizon_hours"]), "h"),
+            first_lead=np.timedelta64(int(details["first_lead_hours"]), "h"),
+            last_lead=np.timedelta64(int(details["last_lead_hours"]), "h"),
             sources=details["sources"],
             simulated=bool(details["simulated"]),
             variables=tuple(details["variables"]),
@@ -152,7 +153,7 @@ def announce(root: Root, manifest: Manifest, region: Region, revision: Revision)
 
 
 def _stamp(init_time: np.datetime64) -> str:
-    return f"{np.datetime64(init_time, 's')}Z"
+    return f"{init_time.astype('datetime64[s]')}Z"
 
 
 def latest(root: Root) -> dict[str, Any] | None:

@@ -50,7 +50,7 @@ def _tomorrow(settings: Settings, report: CycleReport) -> str:
         return _what_there_is(root, report, station.id, station.name)
     days = root.open_store(report.href, "daily").sel(station=station.id).load()
     init = np.datetime64(report.init_time.rstrip("Z"), "ns")
-    tomorrow = np.datetime64(init + 7 * HOUR, "D") + 1
+    tomorrow = (init + 7 * HOUR).astype("datetime64[D]") + 1
     dates = days["day"].values.astype("datetime64[D]")
     if tomorrow not in dates:
         tomorrow = dates[0]

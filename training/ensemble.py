@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import xarray as xr
@@ -16,10 +17,13 @@ from data_catalog.sources.base import Progress, silent
 from data_catalog.variables import VARIABLES
 from models.base import Forecaster, ForecasterError, Inputs, Pairs
 from models.blend import mixture
+from models.couple import consistent, couple, members_template
 from models.registry import build, forecaster_ids
 
-CALIBRATED = "emos_"
-RAW = "raw_"
+CALIBRATED: Final = "emos_"
+RAW: Final = "raw_"
+ALONE: Final = ("climatology", "persistence")
+"""Forecasters of a cycle that belong to no source."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,7 @@ def fit_forecasters(
     """
     fitted: dict[str, Forecaster] = {}
     skipped: dict[str, str] = {}
-    ids = forecaster_ids(sources)
+    ids = [i for i in forecaster_ids(sources) if i in ALONE or i.startswith((RAW, CALIBRATED))]
     for number, forecaster_id in enumerate(ids):
         progress(f"learning {forecaster_id}", number, len(ids))
         forecaster = build(forecaster_id)
@@ -162,14 +166,75 @@ def blend_equally(predictions: Predictions, variables: Sequence[str]) -> Blend:
     return Blend(xr.Dataset(mixed), xr.Dataset(weights))
 
 
-def stacked_members(inputs: Inputs, variable: str) -> xr.DataArray | None:
-    """All members of all sources that have the variable, numbered through; the template of coupling."""
-    parts = [source[variable] for source in inputs.sources.values() if variable in source]
-    if not parts:
-        return None
-    count = 0
-    numbered = []
-    for part in parts:
-        numbered.append(part.assign_coords({ENSEMBLE_MEMBER: np.arange(count, count + part.sizes[ENSEMBLE_MEMBER])}))
-        count += part.sizes[ENSEMBLE_MEMBER]
-    return xr.concat(numbered, dim=ENSEMBLE_MEMBER, coords="minimal", compat="override", join="outer")
+def scenario_template(predictions: Predictions, inputs: Inputs, size: int) -> xr.Dataset:
+    """The scenarios whose order the published members take: members of all centres, each with its centre's own error taken off.
+
+    A member keeps its rank among its centre's members and takes the value that the centre's calibrated forecast has at that rank, so
+    that a warm centre's members do not all end up as the warm scenarios (ensemble copula coupling stratified by centre).
+
+    Args:
+        predictions: Of the same cycle and places.
+        inputs: Its sources.
+        size: Number of scenarios.
+
+    Returns:
+        ``VARIABLE(lead_time, places, ensemble_member)``.
+    """
+    centres: dict[str, xr.Dataset] = {}
+    for name, source in inputs.sources.items():
+        members = single(source)
+        said = predictions.quantiles.get(f"{CALIBRATED}{name}")
+        if said is not None:
+            calibrated = couple(single(said), members, members.sizes[ENSEMBLE_MEMBER]).assign_coords(
+                {ENSEMBLE_MEMBER: members[ENSEMBLE_MEMBER]}
+            )
+            both = [str(v) for v in calibrated.data_vars if v in members]
+            members = members.assign({v: calibrated[v].transpose(*members[v].dims).fillna(members[v]) for v in both})
+        centres[name] = members
+    return members_template(centres, size)
+
+
+def couple_blend(blend: Blend, template: xr.Dataset, progress: Progress = silent) -> xr.Dataset:
+    """Coupled members of the blend, physically consistent: ``VARIABLE(lead_time, places, ensemble_member)``.
+
+    Wind components are turned and stretched to the calibrated speed; relative humidity follows from temperature and dew point.
+
+    Args:
+        blend: Of one cycle.
+        template: From :func:`scenario_template`, at the same places.
+        progress: Called before and after.
+    """
+    progress("coupling", 0, 1)
+    members = consistent(couple(single(blend.quantiles), template, template.sizes[ENSEMBLE_MEMBER]))
+    members = with_humidity(turn_wind(members))
+    progress("coupling", 1, 1)
+    return members
+
+
+def single(data: xr.Dataset) -> xr.Dataset:
+    """The one cycle of a dataset, with ``init_time`` as a scalar coordinate."""
+    return data.isel({INIT_TIME: 0}) if INIT_TIME in data.dims else data
+
+
+def turn_wind(members: xr.Dataset) -> xr.Dataset:
+    """Components whose speed is the member's calibrated wind speed, in the direction the components had."""
+    if not {"wind_u_10m", "wind_v_10m", "wind_speed_10m"} <= set(members):
+        return members
+    length = xr.apply_ufunc(np.hypot, members["wind_u_10m"], members["wind_v_10m"])
+    stretch = (members["wind_speed_10m"] / length.where(length > 0)).fillna(1.0)
+    return members.assign(
+        {name: (members[name] * stretch).astype(np.float32).assign_attrs(members[name].attrs) for name in ("wind_u_10m", "wind_v_10m")}
+    )
+
+
+def with_humidity(members: xr.Dataset) -> xr.Dataset:
+    """Relative humidity of each member from its temperature and dew point, over water (Magnus form, WMO-No. 8, annex 4.B)."""
+    if not {"temperature_2m", "dew_point_temperature_2m"} <= set(members):
+        return members
+
+    def pressure(celsius: xr.DataArray) -> xr.DataArray:
+        return xr.apply_ufunc(np.exp, 17.62 * celsius / (243.12 + celsius))  # saturation vapour pressure over 6.112 hPa
+
+    percent = (100.0 * pressure(members["dew_point_temperature_2m"]) / pressure(members["temperature_2m"])).clip(0.0, 100.0)
+    name = "relative_humidity_2m"
+    return members.assign({name: percent.astype(np.float32).assign_attrs(VARIABLES[name].attributes())})

@@ -6,7 +6,7 @@ cycles run. Nothing is returned that was not known at the time asked for: foreca
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from models.base import Pairs
 HOUR = np.timedelta64(1, "h")
 LONGEST_LEAD_DAYS = 11
 """Days before the first pair that its forecast may have started."""
+_REDUCE: Mapping[str, Callable[..., np.ndarray]] = {"sum": np.sum, "mean": np.mean, "maximum": np.max, "minimum": np.min}
 STATIONS_SUFFIX = "-stations"
 OBSERVATIONS_PREFIX = "observations/"
 
@@ -214,8 +215,7 @@ def _from_hours(times: np.ndarray, hourly: np.ndarray, ends: np.ndarray, hours: 
         windows = np.lib.stride_tricks.sliding_window_view(grid, length, axis=0) if 0 < length <= grid.shape[0] else None
         if windows is None:
             continue
-        reduce = {"sum": np.sum, "mean": np.mean, "maximum": np.max, "minimum": np.min}[kind]
-        reduced = reduce(windows, axis=-1)
+        reduced = _REDUCE[kind](windows, axis=-1)
         start = stop - length
         rows = np.flatnonzero((hours == length) & (start >= 0) & (start < reduced.shape[0]) & (stop <= grid.shape[0]))
         found[rows] = reduced[start[rows]]

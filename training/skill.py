@@ -92,8 +92,8 @@ def _common_scores(
             "variable": variable,
             "n": int(common.sum()),
             "crps": float(np.mean(np.asarray(crps_quantiles(values[common], truth[common], LEVELS)))),
-            "held_out_from": str(np.datetime64(since, "D")),
-            "held_out_to": str(np.datetime64(until, "D")),
+            "held_out_from": str(since.astype("datetime64[D]")),
+            "held_out_to": str(until.astype("datetime64[D]")),
         }
         for name, values in arrays.items()
     ]
