@@ -210,7 +210,12 @@ class Emos:
 def _moments(members: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over the members that are there, on the power scale; (..., M) to (...)."""
     members = shape.forward(members)
-    count = torch.isfinite(members).sum(dim=-1)
+    here = torch.isfinite(members)
+    if bool(here.all()):
+        share = members.new_full((members.shape[-1],), 1.0 / members.shape[-1])
+        mean = members @ share
+        return mean, ((members - mean[..., None]).square_() @ share * (members.shape[-1] / max(members.shape[-1] - 1, 1))).sqrt()
+    count = here.sum(dim=-1)
     mean = torch.nanmean(members, dim=-1)
     square = torch.nansum((members - mean[..., None]).square_(), dim=-1)
     return mean, (square / (count - 1).clamp(min=1)).sqrt()

@@ -166,8 +166,8 @@ class _Problem:
         self.prior = torch.cat(prior, dim=1)  # (b, K)
         total = self.count.clamp(min=1.0)[:, None]
         sigma = self.y.new_tensor(_DEVIATION[self.family]) * self.spread
-        in_location = unit_location * (self.X.square() @ self.w[..., None])[..., 0] / total / (sigma**2)[:, None]
-        in_scale = unit_scale * (self.Z.square() @ self.w[..., None])[..., 0] / total
+        in_location = unit_location * (self.X.square() * self.w[:, None]).sum(dim=-1) / total / (sigma**2)[:, None]
+        in_scale = unit_scale * (self.Z.square() * self.w[:, None]).sum(dim=-1) / total
         information = torch.cat([in_location, in_scale], dim=1)  # (b, K), of one average row
         floor = torch.cat([(unit_location / sigma**2)[:, None].expand(-1, self.p), in_scale.new_full((len(self.y), self.q), unit_scale)], 1)
         self.metric = torch.where(information > 1e-12 * floor, information, floor)
@@ -179,23 +179,23 @@ class _Problem:
         p = self.p
         XW = self.X * self.w[:, None]
         gram = XW @ self.X.mT + torch.diag_embed(self.precision[:, :p] * (self.spread**2)[:, None])
-        right = (XW @ self.y[..., None])[..., 0] + self.precision[:, :p] * (self.spread**2)[:, None] * self.prior[:, :p]
+        right = (XW * self.y[:, None]).sum(dim=-1) + self.precision[:, :p] * (self.spread**2)[:, None] * self.prior[:, :p]
         beta = _solve_positive(gram, right, self.metric[:, :p] * (self.spread**2)[:, None])
-        residual = (self.y - (beta[:, None] @ self.X)[:, 0]).abs()
+        residual = (self.y - _linear(beta, self.X)).abs()
         rms = ((self.w * residual**2).sum(dim=1) / self.count.clamp(min=1.0)).sqrt()
         rms = torch.where(rms > 0, rms, 1e-3 * self.spread)
         log_residual = residual.clamp_(min=1e-3 * rms[:, None]).log_().sub_(_LOG_ABSOLUTE[self.family])
         ZW = self.Z * self.w[:, None]
         gram = ZW @ self.Z.mT + torch.diag_embed(self.precision[:, p:])
-        right = (ZW @ log_residual[..., None])[..., 0] + self.precision[:, p:] * self.prior[:, p:]
+        right = (ZW * log_residual[:, None]).sum(dim=-1) + self.precision[:, p:] * self.prior[:, p:]
         gamma = _solve_positive(gram, right, self.metric[:, p:])
         return torch.where(self.count[:, None] > 0, torch.cat([beta, gamma], dim=1), self.prior)
 
     def derivatives(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Penalised loss (b,), its gradient (b, K) and second derivatives (b, K, K), and the loss without penalty (b,)."""
         p = self.p
-        mu = (theta[:, None, :p] @ self.X)[:, 0]  # (b, n)
-        log_sigma = (theta[:, None, p:] @ self.Z)[:, 0]
+        mu = _linear(theta[:, :p], self.X)  # (b, n)
+        log_sigma = _linear(theta[:, p:], self.Z)
         middle = self.spread.log()[:, None]
         log_sigma = torch.clamp(log_sigma, middle - 12.0, middle + 12.0)
         value, g_mu, g_s, h_mm, h_ms, h_ss = self._rows(mu, log_sigma)
@@ -204,7 +204,7 @@ class _Problem:
             h_mm, h_ms, h_ss = h_mm * self.w, h_ms * self.w, h_ss * self.w
         off = theta - self.prior
         loss = value.sum(dim=1)
-        gradient = torch.cat([(self.X @ g_mu[..., None])[..., 0], (self.Z @ g_s[..., None])[..., 0]], dim=1) + self.precision * off
+        gradient = torch.cat([(self.X * g_mu[:, None]).sum(dim=-1), (self.Z * g_s[:, None]).sum(dim=-1)], dim=1) + self.precision * off
         hessian = theta.new_empty(len(theta), p + self.q, p + self.q)
         hessian[:, :p, :p] = (self.X * h_mm[:, None]) @ self.X.mT
         cross = (self.X * h_ms[:, None]) @ self.Z.mT
@@ -244,6 +244,14 @@ class _Problem:
             value, g_mu, g_s = value + log_D, g_mu + c_m * inverse, g_s + c_s
             h_mm, h_ms, h_ss = h_mm + c_mm * inverse**2, h_ms + c_ms * inverse, h_ss + c_ss
         return value, g_mu, g_s, h_mm, h_ms, h_ss
+
+
+def _linear(coefficients: Tensor, predictors: Tensor) -> Tensor:
+    """(b, p) times (b, p, n), summed over p; column by column, which for few columns is ten times faster than a batched product."""
+    total = coefficients[:, :1] * predictors[:, 0]
+    for column in range(1, predictors.shape[1]):
+        total.addcmul_(coefficients[:, column : column + 1], predictors[:, column])
+    return total
 
 
 def _density(z: Tensor, family: Family) -> tuple[Tensor, Tensor, Tensor]:
