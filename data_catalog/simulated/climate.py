@@ -54,8 +54,8 @@ _MONSOON_EAST: Final = (-1.6, -1.7, -1.6, -1.4, -1.0, -0.4, -0.3, -0.5, -0.9, -1
 _MONSOON_NORTH: Final = (-1.3, -0.6, 0.4, 1.2, 1.6, 1.7, 1.7, 1.0, -0.3, -1.2, -1.6, -1.6)  # m/s
 _WET_SUMMER: Final = (0.22, 0.13, 0.11, 0.09, 0.07)  # latent variance by band, the rest is sub-grid
 _WET_WINTER: Final = (0.48, 0.20, 0.12, 0.07, 0.05)
-# Latent value above which it rains: fitted by calibrate.py to the days of 1 mm or more that HANOI's record shows.
-_RAIN_THRESHOLD: Final = (2.05, 2.05, 1.95, 1.85, 1.75, 1.75, 1.7, 1.7, 1.8, 1.95, 2.1, 2.2)
+# Latent value above which it rains, in standard deviations: what calibrate.py prints.
+_RAIN_THRESHOLD: Final = (1.84, 1.81, 1.81, 1.75, 1.67, 1.63, 1.6, 1.61, 1.68, 1.81, 1.91, 1.9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,21 +231,24 @@ class Climate:
 
     @cached_property
     def rain_scale(self) -> tuple[float, ...]:
-        """Scale of the intensity by month, mm per hour: what makes the mean rain at the place of the normals its normal.
+        """Scale of the intensity by month, mm per hour: what makes the expected rain at the place of the normals its normal.
 
-        The expectation over the latent and over the hours of the day is a one-dimensional integral.
+        The expectation over the latent is a one-dimensional integral for each hour of every third day; the scale enters linearly.
         """
-        middle = (np.arange(12) + 0.5) * _MONTH_HOURS
-        latent = np.linspace(-4.0, 6.0, 2001)
+        hours = (np.arange(0.0, YEAR_HOURS, 72.0)[:, None] + np.arange(24.0) + 0.5).ravel()
+        latent = np.linspace(-1.0, 6.0, 701)
         density = np.exp(-0.5 * latent**2) / np.sqrt(2.0 * np.pi) * (latent[1] - latent[0])
         place = Points(np.array([self.latitude]), np.array([self.longitude]), np.array([self.elevation]))
-        found = []
-        for month, centre in enumerate(middle):
-            hours = centre + np.arange(-12.0, 12.0)
-            shift = self.wet_shift(hours, place)  # (24, 1)
-            unit = unit_intensity(latent[None, :] + shift, self.threshold[month], float(self.shape(np.array([centre]))[0]))
-            found.append(self.rain[month] / _MONTH_HOURS / float((unit @ density).mean()))
-        return tuple(found)
+        shift = self.wet_shift(hours, place)  # (hour, 1)
+        threshold = by_month(self.threshold, hours)[:, None]
+        unit = unit_intensity(latent[None, :] + shift, threshold, self.shape(hours)[:, None]) @ density
+        month = np.minimum(hours / _MONTH_HOURS, 11).astype(int)
+        wanted = np.array(self.rain) / _MONTH_HOURS
+        scale = wanted / (np.bincount(month, unit, 12) / np.bincount(month))
+        for _ in range(20):
+            mean = np.bincount(month, unit * by_month(tuple(scale), hours), 12) / np.bincount(month)
+            scale = scale * (wanted / mean) ** 0.7
+        return tuple(float(value) for value in scale)
 
     def shape(self, hours: Floats) -> Floats:
         """Shape of the generalised Pareto intensity, shape (time,)."""

@@ -47,17 +47,17 @@ class _Publisher:
 
 _PUBLISHERS: Final[Mapping[str, _Publisher]] = {
     simulated.GLOBAL_EPS: _Publisher(
-        Centre(1, 20, 0.45, 1.0, Faults(-0.4, 0.5, 0.85, 0.6, 1.10, 40.0, -0.10, drizzle=0.30, rain=0.80, early=3.0)),
+        Centre(1, 20, 0.45, 1.0, Faults(-0.4, 0.5, 0.85, 0.6, 1.10, 40.0, -0.10, drizzle=0.15, rain=0.75, early=3.0)),
         emit.write_gefs,
         lambda day, hour: f"gefs.{day}/{hour}",
     ),
     simulated.REGIONAL_EPS: _Publisher(
-        Centre(2, 10, 0.30, 1.1, Faults(0.5, -0.3, 1.10, -0.5, 0.95, -60.0, 0.15, drizzle=0.10, rain=1.15, early=1.0)),
+        Centre(2, 10, 0.30, 1.1, Faults(0.5, -0.3, 1.10, -0.5, 0.95, -60.0, 0.15, drizzle=0.05, rain=1.00, early=1.0)),
         emit.write_ens,
         lambda day, hour: f"{day}/{hour}z",
     ),
     simulated.GLOBAL_DET: _Publisher(
-        Centre(3, 1, 1.0, 0.9, Faults(-0.8, 0.4, 0.90, 0.2, 1.20, 20.0, 0.0, drizzle=0.20, rain=0.90, early=2.0)),
+        Centre(3, 1, 1.0, 0.9, Faults(-0.8, 0.4, 0.90, 0.2, 1.20, 20.0, 0.0, drizzle=0.10, rain=0.85, early=2.0)),
         emit.write_gfs,
         lambda day, hour: f"gfs.{day}/{hour}",
     ),
