@@ -13,6 +13,9 @@ _SINGLE: Final[Mapping[str, str]] = MappingProxyType(
     {
         "climatology": "models.statistical.climatology:Climatology",
         "persistence": "models.statistical.persistence:Persistence",
+        "emos": "models.statistical.joint:JointEmos",
+        "emos-stiff": "models.statistical.joint:stiff",
+        "emos-loose": "models.statistical.joint:loose",
     }
 )
 """One forecaster an id; imported when built."""

@@ -1,0 +1,751 @@
+"""Replay of past cycles with only what was available then: every forecaster, the equal mixture and the blend, scored on common cases.
+
+The plan of a backtest is a list of blocks. A block is some init_times that share a fit; the fit uses pairs verified by the first of
+them. Blocks within the training period come first: what the forecasters say there, out of fold, is what the weights of the first
+test block are learned from. From then on every block's forecasts join that past as their outcomes become known.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import xarray as xr
+
+from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, INIT_TIME, LEAD_TIME, QUANTILE, STATION
+from data_catalog.dimensions import attributes as coordinate_attributes
+from data_catalog.errors import ConfigurationError, UnknownNameError
+from data_catalog.variables import VARIABLES
+from data_catalog.variables import attributes as variable_attributes
+from models.base import LEVELS, Forecaster, ForecasterError, Inputs
+from models.blend import BlendState, Evidence, apply_blend, bucket_of, evidence, join, learn_blend
+from models.registry import build, forecaster_ids
+from training.archives import DAY, Archive, read_archive
+
+Refit = Literal["never", "monthly", "daily"]
+Progress = Callable[[str, int, int], None]
+
+EQUAL, BLEND = "equal_weight", "blend"
+_FIRST_SHARE: Final = 0.4  # of the training days, before its first out-of-fold block
+_TRAINING_BLOCKS: Final = 6  # out-of-fold blocks in the training period
+_HISTORY_DAYS: Final = 75.0  # recent cycles that a forecaster which looks at verified errors is shown
+_FEWEST_DAYS: Final = 10  # distinct valid days of pairs below which nothing can be learned
+_CHUNK: Final = 32  # init_times in a chunk of predictions.zarr
+
+
+@dataclass(frozen=True)
+class BacktestConfig:
+    """What to replay.
+
+    Attributes:
+        sources: File or Zarr store of each source.
+        observations: File or Zarr store.
+        variable: One variable.
+        train_until: Last valid day of the training period, inclusive.
+        out: Folder for the results; made where missing.
+        test_until: Last valid day of the test period, inclusive; default all there is.
+        refit: When forecasters and weights are learned anew.
+        window: Learn from this many distinct valid days, the newest; default all.
+        forecasters: Ids, or ``statistical`` or ``all``.
+        strict: The first fit too uses only what was verified by its init_time.
+        thresholds: For Brier scores, in units of the variable; default by variable, or from the training observations.
+    """
+
+    sources: Mapping[str, Path]
+    observations: Path
+    variable: str
+    train_until: date
+    out: Path
+    test_until: date | None = None
+    refit: Refit = "monthly"
+    window: int | None = None
+    forecasters: tuple[str, ...] = ("statistical",)
+    strict: bool = False
+    thresholds: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.refit not in ("never", "monthly", "daily"):
+            raise ConfigurationError(f"--refit is {self.refit!r}; expected never, monthly or daily.")
+        if self.window is not None and self.window < _FEWEST_DAYS:
+            raise ConfigurationError(f"--window is {self.window} days; expected at least {_FEWEST_DAYS}.")
+        if self.test_until is not None and self.test_until <= self.train_until:
+            raise ConfigurationError(f"--test-until {self.test_until} is not after --train-until {self.train_until}: the test is empty.")
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some init_times that share a fit.
+
+    Attributes:
+        rows: Indices of init_times.
+        cutoff: Nothing verified later than this may be learned from.
+        test: Whether it is scored.
+    """
+
+    rows: np.ndarray
+    cutoff: np.datetime64
+    test: bool
+
+
+@dataclass(eq=False)
+class Record:
+    """What is kept of the walk for scores and report: one entry a test case (init, lead, station), in blocks.
+
+    Attributes:
+        rows: Row names, in the order of the scores.
+        statistics: By name, (rows, cases) arrays, NaN where a row has no forecast.
+        observed: (cases,).
+        init_time: (cases,).
+        lead_hours: (cases,).
+        station: (cases,) index.
+        weights: (init_time of the fit, lead bucket, state) of every fit.
+        skipped: Forecaster id to reason.
+    """
+
+    rows: list[str]
+    statistics: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    observed: list[np.ndarray] = field(default_factory=list)
+    init_time: list[np.ndarray] = field(default_factory=list)
+    lead_hours: list[np.ndarray] = field(default_factory=list)
+    station: list[np.ndarray] = field(default_factory=list)
+    weights: list[tuple[np.datetime64, BlendState]] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """Statistics of every test case that all rows have.
+
+    Attributes:
+        rows: Row names.
+        statistics: By name, (rows, cases).
+        observed: (cases,).
+        init_time: (cases,).
+        lead_hours: (cases,).
+        station: (cases,) ids.
+        thresholds: Of the Brier scores.
+    """
+
+    rows: tuple[str, ...]
+    statistics: Mapping[str, np.ndarray]
+    observed: np.ndarray
+    init_time: np.ndarray
+    lead_hours: np.ndarray
+    station: np.ndarray
+    thresholds: tuple[float, ...]
+
+    @property
+    def valid_time(self) -> np.ndarray:
+        """(cases,) datetime64."""
+        found: np.ndarray = self.init_time + (self.lead_hours * 3600e9).round().astype("timedelta64[ns]")
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class BacktestResult:
+    """What was found.
+
+    Attributes:
+        rows: Of ``scores.csv``, as dictionaries.
+        findings: What is odd about the data and what was left out, one sentence each.
+        files: Written, by kind.
+        cases: Statistics of every scored case.
+        weights: (init_time of the fit, state) of every fit.
+    """
+
+    rows: list[dict[str, Any]]
+    findings: tuple[str, ...]
+    files: Mapping[str, Path]
+    cases: Cases
+    weights: list[tuple[np.datetime64, BlendState]]
+
+
+def parse_sources(pairs: Sequence[str]) -> dict[str, Path]:
+    """``NAME=FILE`` arguments as a dictionary.
+
+    Raises:
+        ConfigurationError: No ``=``, an empty or repeated name, or one that cannot be part of an id.
+    """
+    found: dict[str, Path] = {}
+    for text in pairs:
+        name, equals, path = text.partition("=")
+        if not equals or not name or not path:
+            raise ConfigurationError(f"{text!r} is not NAME=FILE; write for example ens=ens.nc.")
+        if not name.replace("-", "").replace(".", "").replace("_", "").isalnum():
+            raise ConfigurationError(f"The source name {name!r} holds more than letters, digits, '-', '_' and '.'.")
+        if name in found:
+            raise ConfigurationError(f"The source name {name!r} is given twice, for {found[name]} and {path}.")
+        found[name] = Path(path)
+    return found
+
+
+def parse_day(text: str, option: str) -> date:
+    """An ISO date.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{option} is {text!r}; expected a date such as 2010-12-31.") from error
+
+
+def choose_forecasters(asked: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """Ids to run: what is asked for, and always climatology and each raw ensemble.
+
+    Raises:
+        UnknownNameError: An id is not known.
+    """
+    known = forecaster_ids(sources)
+    chosen: list[str] = []
+    for name in asked:
+        if name == "all":
+            chosen += known
+        elif name == "statistical":
+            chosen += [i for i in known if type(build(i)).__module__.startswith("models.statistical")]
+        elif name in known:
+            chosen.append(name)
+        elif name not in (BLEND, EQUAL):
+            raise UnknownNameError(f"No forecaster is called {name!r}; known here are {', '.join(known)}, statistical and all.")
+    always = ["climatology", *(f"raw_{s}" for s in sources)]
+    return [i for i in known if i in chosen or i in always]
+
+
+def run_backtest(config: BacktestConfig, progress: Progress | None = None) -> BacktestResult:
+    """Read, walk forward, score and write ``scores.csv``, ``weights.csv``, ``predictions.zarr`` and ``report.html``.
+
+    Args:
+        config: What to replay.
+        progress: Called with (what is being done, steps done, steps in all).
+
+    Returns:
+        Rows, findings and files.
+
+    Raises:
+        ConfigurationError: The data cannot be read or does not allow the split.
+        UnknownNameError: A variable or forecaster is not known.
+    """
+    from training.report import write_report
+
+    say = progress or (lambda _what, _done, _all: None)
+    say("reading", 0, 1)
+    ids = choose_forecasters(config.forecasters, list(config.sources))
+    archive = read_archive(config.sources, config.observations, config.variable)
+    blocks = plan(archive, config)
+    config.out.mkdir(parents=True, exist_ok=True)
+    thresholds = config.thresholds or _thresholds(archive, blocks)
+    walk = _Walk(archive, config, ids, thresholds)
+    for number, block in enumerate(blocks):
+        say(f"{'testing' if block.test else 'learning'} {_span(archive, block)}", number, len(blocks))
+        walk.step(block)
+    say("scoring", len(blocks), len(blocks))
+    cases, left_out = _common(walk.record, archive, thresholds)
+    rows = score_rows(cases)
+    findings = (*archive.findings, *left_out, *(f"{i} was skipped: {why}." for i, why in walk.record.skipped.items()))
+    files = {kind: config.out / name for kind, name in _FILES.items()}
+    _write_csv(files["scores"], rows)
+    _write_csv(files["weights"], weight_rows(walk.record.weights, sorted({float(h) for h in cases.lead_hours})))
+    result = BacktestResult(rows, findings, files, cases, walk.record.weights)
+    write_report(files["report"], config, result)
+    say("done", len(blocks), len(blocks))
+    return result
+
+
+_FILES: Final = {"scores": "scores.csv", "weights": "weights.csv", "predictions": "predictions.zarr", "report": "report.html"}
+
+
+# Which init_times share a fit, and what the fit may see ----------------------------------------------------------------------
+
+
+def plan(archive: Archive, config: BacktestConfig) -> list[Block]:
+    """Blocks of the walk in order of time.
+
+    Raises:
+        ConfigurationError: The training period is too short or the test period is empty.
+    """
+    inits = archive.pairs.frame[INIT_TIME].values
+    valid = archive.valid_time
+    start = _midnight(config.train_until)
+    test = valid >= start
+    if config.test_until is not None:
+        test &= valid < _midnight(config.test_until)
+    there = _scorable(archive)
+    if not (test & there).any():
+        span = f"after {config.train_until}" + (f" and until {config.test_until}" if config.test_until else "")
+        raise ConfigurationError(
+            f"The test period is empty: no case {span} has a forecast and an observation; cases are valid {_iso(valid.min())} to "
+            f"{_iso(valid.max())}. Choose an earlier --train-until."
+        )
+    training_days = len(np.unique(valid[~(valid >= start) & there].astype("datetime64[D]")))
+    if training_days < _FEWEST_DAYS:
+        raise ConfigurationError(
+            f"There are {training_days} distinct valid days of pairs up to {config.train_until}, expected at least {_FEWEST_DAYS}; "
+            "choose a later --train-until."
+        )
+    rows = np.flatnonzero(test.any(axis=1))
+    first_cutoff = inits[rows[0]] if config.strict else start - np.timedelta64(1, "ns")
+    blocks = _training_blocks(inits, valid, there, rows[0], first_cutoff)
+    if config.refit == "never":
+        return [*blocks, Block(rows, first_cutoff, test=True)]
+    unit = "datetime64[M]" if config.refit == "monthly" else "datetime64[D]"
+    label = inits[rows].astype(unit)
+    for number, name in enumerate(np.unique(label)):
+        cut = rows[label == name]
+        blocks.append(Block(cut, first_cutoff if number == 0 else inits[cut[0]], test=True))
+    return blocks
+
+
+def _training_blocks(inits: np.ndarray, valid: np.ndarray, there: np.ndarray, first_test: int, cutoff: np.datetime64) -> list[Block]:
+    """Out-of-fold blocks within the training period, walking forward like the test."""
+    usable = np.flatnonzero(((valid <= cutoff) & there).any(axis=1))
+    usable = usable[usable < first_test] if (usable < first_test).any() else usable
+    days = np.unique(inits[usable].astype("datetime64[D]"))
+    edges = np.unique(np.linspace(_FIRST_SHARE * len(days), len(days), _TRAINING_BLOCKS + 1).round().astype(int))
+    blocks = []
+    for low, high in pairwise(edges):
+        own = inits[usable].astype("datetime64[D]")
+        cut = usable[(own >= days[low]) & (own <= days[high - 1])]
+        blocks.append(Block(cut, inits[cut[0]], test=False))
+    return blocks
+
+
+def _scorable(archive: Archive) -> np.ndarray:
+    """(init_time, lead_time) whether some station has an observation and some source a forecast."""
+    forecast = np.zeros(archive.observed.shape, dtype=bool)
+    for source in archive.pairs.sources.values():
+        forecast |= np.isfinite(source[archive.variable].values).any(axis=-1)
+    found: np.ndarray = (forecast & np.isfinite(archive.observed)).any(axis=-1)
+    return found
+
+
+def visible(archive: Archive, cutoff: np.datetime64, window: int | None) -> np.ndarray:
+    """(init_time, lead_time) whether a fit with this cutoff may see the pair: verified and at hand, within the window of distinct days."""
+    found = (archive.valid_time <= cutoff) & (archive.available <= cutoff)
+    if window is not None:
+        days = np.unique(archive.valid_time[found & _scorable(archive)].astype("datetime64[D]"))
+        if len(days) > window:
+            found &= archive.valid_time >= days[-window].astype("datetime64[ns]")
+    return found
+
+
+class _Walk:
+    """The replay: fits, forecasts, blends, writes and keeps statistics, block by block."""
+
+    def __init__(self, archive: Archive, config: BacktestConfig, ids: Sequence[str], thresholds: Sequence[float]) -> None:
+        self.archive, self.config, self.thresholds = archive, config, thresholds
+        self.ids = list(ids)
+        self.raw = [i for i in ids if i.startswith("raw_")]
+        self.parts = [i for i in ids if i not in self.raw]
+        self.record = Record([*self.raw, *self.parts, EQUAL, BLEND])
+        self.past: list[tuple[np.ndarray, Evidence]] = []
+        known = VARIABLES.get(config.variable)
+        self.lower = known.lower_bound if known else None
+        self.upper = known.upper_bound if known else None
+        self.resolution = _resolution(archive.observed)
+        self.store = config.out / _FILES["predictions"]
+        self.written = False
+        if self.store.exists():
+            shutil.rmtree(self.store)
+
+    def step(self, block: Block) -> None:
+        """One block."""
+        keep = visible(self.archive, block.cutoff, self.config.window)
+        since = self.archive.valid_time[keep].min() if self.config.window is not None and keep.any() else None
+        quantiles = self._forecasts(block, keep, since)
+        if block.test:
+            state = self._state(block.cutoff, since)
+            self.record.weights.append((self.archive.pairs.frame[INIT_TIME].values[block.rows[0]], state))
+            leads = self._lead_hours()
+            blended = apply_blend(state, [quantiles[i] for i in self.ids], leads, self.lower, self.upper)
+            equal = apply_blend(_equal(self.ids, self.parts), [quantiles[i] for i in self.ids], leads)
+            said = {**quantiles, EQUAL: equal, BLEND: blended}
+            self._write(block, said)
+            self._score(block, said)
+        self._remember(block, quantiles)
+
+    def _forecasts(self, block: Block, keep: np.ndarray, since: np.datetime64 | None) -> dict[str, np.ndarray]:
+        """(init_time, lead_time, station, quantile) of every forecaster; NaN where one cannot be fitted or has no inputs."""
+        archive, name = self.archive, self.archive.variable
+        inits = archive.pairs.frame[INIT_TIME].values
+        rows = np.flatnonzero(keep.any(axis=1))
+        pairs = archive.select(rows, keep, block.cutoff, since)
+        days = len(np.unique(archive.valid_time[keep & _scorable(archive)].astype("datetime64[D]")))
+        last = inits[block.rows[-1]]
+        recent = np.flatnonzero((inits >= inits[block.rows[0]] - _HISTORY_DAYS * DAY) & (inits < inits[block.rows[0]]))
+        if since is not None:
+            recent = recent[(archive.valid_time[recent] >= since).all(axis=1)]
+        plain = archive.inputs(block.rows, last, since)
+        informed = archive.inputs(np.concatenate([recent, block.rows]), last, since)
+        shape = (len(block.rows), archive.observed.shape[1], archive.observed.shape[2], len(LEVELS))
+        found = {}
+        for forecaster_id in self.ids:
+            forecaster = build(forecaster_id)
+            found[forecaster_id] = np.full(shape, np.nan, dtype=np.float32)
+            if forecaster.spec.minimum_history > days:
+                if block.test:
+                    self.record.skipped.setdefault(forecaster_id, f"{days} days of pairs, it needs {forecaster.spec.minimum_history}")
+                continue
+            inputs = informed if forecaster.spec.needs_observations else plain
+            try:
+                said = _quantiles_of(forecaster.fit(pairs), inputs, name)
+            except ForecasterError as error:
+                if block.test:
+                    self.record.skipped.setdefault(forecaster_id, str(error).rstrip("."))
+                continue
+            found[forecaster_id] = said[-len(block.rows) :]
+        return found
+
+    def _lead_hours(self) -> np.ndarray:
+        return np.asarray(self.archive.pairs.frame[LEAD_TIME].values / np.timedelta64(1, "h"), dtype=np.float64)
+
+    def _state(self, cutoff: np.datetime64, since: np.datetime64 | None) -> BlendState:
+        """What the past says at a cutoff."""
+        parts = []
+        for available, part in self.past:
+            cases = available <= cutoff
+            if since is not None:
+                cases &= part.day >= _days(since)
+            if cases.any():
+                parts.append(part if cases.all() else part.take(np.flatnonzero(cases)))
+        return learn_blend(join(parts) if parts else None, self.ids, _days(cutoff), self.parts)
+
+    def _remember(self, block: Block, quantiles: Mapping[str, np.ndarray]) -> None:
+        """Out-of-fold forecasts and their outcomes join the past; each has the time from which it may be looked at."""
+        archive = self.archive
+        observed = archive.observed[block.rows]
+        stacked = np.stack([quantiles[i] for i in self.ids])  # (F, T, L, S, Q)
+        cases = np.flatnonzero(np.isfinite(observed).ravel() & np.isfinite(stacked[..., 0]).any(axis=0).ravel())
+        cases = cases[_thinned(bucket_of(np.broadcast_to(self._lead_hours()[None, :, None], observed.shape).ravel()[cases]))]
+        if not len(cases):
+            return
+        q = stacked.reshape(len(self.ids), -1, len(LEVELS))[:, cases].transpose(1, 0, 2)
+        valid = np.broadcast_to(archive.valid_time[block.rows][..., None], observed.shape).ravel()[cases]
+        available = np.broadcast_to(archive.available[block.rows][..., None], observed.shape).ravel()[cases]
+        hours = np.broadcast_to(self._lead_hours()[None, :, None], observed.shape).ravel()[cases]
+        made = evidence(self.ids, q, observed.ravel()[cases], _days(valid), hours, self.resolution)
+        self.past.append((np.maximum(available, valid), made))
+
+    def _write(self, block: Block, said: Mapping[str, np.ndarray]) -> None:
+        """Forecasts of the block join ``predictions.zarr``."""
+        frame = self.archive.pairs.frame.isel({INIT_TIME: block.rows})
+        variable = self.archive.variable
+        names = np.array(self.record.rows, dtype=np.dtypes.StringDType())
+        values = np.stack([said[i] for i in self.record.rows]).astype(np.float32)
+        observed = self.archive.observed[block.rows].astype(np.float32)
+        dims = (FORECASTER, INIT_TIME, LEAD_TIME, STATION, QUANTILE)
+        ground = [n for n in ("latitude", "longitude", "elevation") if n in frame.coords]
+        data = xr.Dataset(
+            {
+                variable: (dims, values, variable_attributes(variable)),
+                "observed": (dims[1:-1], observed, {"long_name": f"observed {variable}"}),
+            },
+            coords={
+                FORECASTER: (FORECASTER, names, coordinate_attributes(FORECASTER)),
+                INIT_TIME: (INIT_TIME, frame[INIT_TIME].values, coordinate_attributes(INIT_TIME)),
+                LEAD_TIME: (LEAD_TIME, frame[LEAD_TIME].values, coordinate_attributes(LEAD_TIME)),
+                STATION: (STATION, frame[STATION].values.astype(np.dtypes.StringDType()), coordinate_attributes(STATION)),
+                QUANTILE: (QUANTILE, LEVELS, coordinate_attributes(QUANTILE)),
+                **{n: (STATION, frame[n].values, coordinate_attributes(n)) for n in ground},
+            },
+        )
+        if self.written:
+            still = [c for c in data.coords if INIT_TIME not in data[c].dims]
+            data.drop_vars(still).to_zarr(self.store, append_dim=INIT_TIME, consolidated=False)
+            return
+        shape = values.shape
+        encoding: dict[str, dict[str, Any]] = {
+            variable: {"chunks": (shape[0], _CHUNK, shape[2], min(shape[3], 64), shape[4])},
+            "observed": {"chunks": (_CHUNK, shape[2], shape[3])},
+            INIT_TIME: {"units": "hours since 1970-01-01", "dtype": "int64", "chunks": (4096,)},
+            LEAD_TIME: {"units": "hours", "dtype": "float64"},
+        }
+        data.to_zarr(self.store, mode="w", encoding=encoding, consolidated=False)
+        self.written = True
+
+    def _score(self, block: Block, said: Mapping[str, np.ndarray]) -> None:
+        """Statistics of the block's test cases join the record."""
+        archive, record = self.archive, self.record
+        test = archive.valid_time[block.rows] >= _midnight(self.config.train_until)
+        if self.config.test_until is not None:
+            test &= archive.valid_time[block.rows] < _midnight(self.config.test_until)
+        observed = archive.observed[block.rows]
+        cases = np.flatnonzero((np.isfinite(observed) & test[..., None]).ravel())
+        y = observed.ravel()[cases]
+        found = []
+        for row in record.rows:
+            if row in self.raw:
+                members = archive.pairs.sources[row.removeprefix("raw_")][archive.variable].isel({INIT_TIME: block.rows})
+                flat = members.values.reshape(-1, members.sizes[ENSEMBLE_MEMBER])[cases]
+                found.append(_of_members(flat.astype(np.float64), y, self.thresholds))
+            else:
+                flat = said[row].reshape(-1, len(LEVELS))[cases]
+                found.append(_of_quantiles(flat.astype(np.float64), y, self.thresholds))
+        for name in found[0]:
+            record.statistics.setdefault(name, []).append(np.stack([f[name] for f in found]).astype(np.float32))
+        record.observed.append(y)
+        inits = archive.pairs.frame[INIT_TIME].values[block.rows]
+        record.init_time.append(np.broadcast_to(inits[:, None, None], observed.shape).ravel()[cases])
+        record.lead_hours.append(np.broadcast_to(self._lead_hours()[None, :, None], observed.shape).ravel()[cases])
+        record.station.append(np.broadcast_to(np.arange(observed.shape[2])[None, None], observed.shape).ravel()[cases])
+
+
+def _quantiles_of(forecaster: Forecaster, inputs: Inputs, name: str) -> np.ndarray:
+    """(init_time, lead_time, station, quantile) float32."""
+    from models.base import to_quantiles
+
+    said = forecaster.predict(inputs)
+    if name not in said:
+        raise ForecasterError(f"no forecast of {name}")
+    values = said[name] if QUANTILE in said[name].dims else to_quantiles(said[name])
+    return values.transpose(INIT_TIME, LEAD_TIME, STATION, QUANTILE).values.astype(np.float32, copy=False)
+
+
+def _equal(ids: Sequence[str], parts: Sequence[str]) -> BlendState:
+    return learn_blend(None, ids, 0.0, parts)
+
+
+_KEPT: Final = 4000  # cases of a block and lead bucket that join the past; more are thinned evenly
+
+
+def _thinned(bucket: np.ndarray) -> np.ndarray:
+    """Indices of at most :data:`_KEPT` cases of each bucket, evenly spread."""
+    kept = []
+    for b in np.unique(bucket):
+        own = np.flatnonzero(bucket == b)
+        kept.append(own if len(own) <= _KEPT else own[np.linspace(0, len(own) - 1, _KEPT).round().astype(np.intp)])
+    return np.sort(np.concatenate(kept)) if kept else np.zeros(0, dtype=np.intp)
+
+
+def _resolution(observed: np.ndarray) -> float:
+    """The gauge's resolution: the smallest of 1, 0.5, 0.25, 0.2, 0.1 that nearly all observations are multiples of."""
+    values = observed[np.isfinite(observed)][:20000]
+    for step in (1.0, 0.5, 0.25, 0.2):
+        if (np.abs(values / step - np.round(values / step)) < 1e-3).mean() > 0.98:
+            return step
+    return 0.1
+
+
+# Statistics of one case and scores of many ------------------------------------------------------------------------------------
+
+
+def _of_members(members: np.ndarray, y: np.ndarray, thresholds: Sequence[float]) -> dict[str, np.ndarray]:
+    """Statistics (n,) of raw ensembles (n, M): the empirical distribution."""
+    from models.scores.crps import crps_ensemble
+
+    there = np.isfinite(members)
+    count = there.sum(axis=1)
+    known = count > 0
+    nothing = np.where(known, 1.0, np.nan)
+    held = np.where(there, members, 0.0)
+    mean = held.sum(axis=1) / np.maximum(count, 1)
+    variance = np.where(there, (members - mean[:, None]) ** 2, 0.0).sum(axis=1) / np.maximum(count - 1, 1)
+    below = ((members < y[:, None]) & there).sum(axis=1) / np.maximum(count, 1)
+    upto = ((members <= y[:, None]) & there).sum(axis=1) / np.maximum(count, 1)
+    ordered = np.sort(np.where(there, members, np.inf), axis=1)
+    centre = np.stack([(count - 1).clip(min=0) // 2, count // 2], axis=1).clip(max=members.shape[1] - 1)
+    middle = np.take_along_axis(ordered, centre, axis=1).mean(axis=1)
+    several = np.where(count > 1, 1.0, np.nan)
+    found = {
+        "crps": crps_ensemble(members, y),
+        "fair_crps": crps_ensemble(members, y, fair=True) if members.shape[1] > 1 else np.full(len(y), np.nan),
+        "absolute_error": np.abs(np.where(known, middle, np.nan) - y),
+        "error": (mean - y) * nothing,
+        "variance": variance * (count + 1) / np.maximum(count, 1) * several,
+        "pit": 0.5 * (below + upto) * nothing,
+        "pit_low": below * several,
+        "pit_high": upto * several,
+    }
+    for threshold in thresholds:
+        above = ((members > threshold) & there).sum(axis=1) / np.maximum(count, 1)
+        found[f"brier_gt_{threshold:g}"] = (above - (y > threshold)) ** 2 * nothing
+    return _with_coverage(found)
+
+
+def _of_quantiles(q: np.ndarray, y: np.ndarray, thresholds: Sequence[float]) -> dict[str, np.ndarray]:
+    """Statistics (n,) of quantile forecasts (n, Q)."""
+    error = y[:, None] - q
+    pinball = np.maximum(LEVELS * error, (LEVELS - 1.0) * error)
+    share = np.gradient(LEVELS)
+    share[0] += LEVELS[0]
+    share[-1] += 1.0 - LEVELS[-1]
+    share /= share.sum()
+    mean = q @ share
+    low, high = _cdf_at(q, y)
+    found = {
+        "crps": 2.0 * np.trapezoid(pinball, LEVELS, axis=1),
+        "fair_crps": np.full(len(y), np.nan),
+        "absolute_error": np.abs(q[:, len(LEVELS) // 2] - y),
+        "error": mean - y,
+        "variance": ((q - mean[:, None]) ** 2) @ share,
+        "pit": 0.5 * (low + high),
+        "pit_low": low,
+        "pit_high": high,
+    }
+    for threshold in thresholds:
+        below = _cdf_at(q, np.full(len(q), threshold))[1]
+        found[f"brier_gt_{threshold:g}"] = (1.0 - below - (y > threshold)) ** 2
+    return _with_coverage(found)
+
+
+def _cdf_at(q: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """F(y-) and F(y) of quantile forecasts: linear between quantiles, a jump where several share a value, 0 and 1 beyond."""
+    rows = np.arange(len(q))
+    found = []
+    for place in ((q < y[:, None]).sum(axis=1), (q <= y[:, None]).sum(axis=1)):
+        inner = np.clip(place, 1, q.shape[1] - 1)
+        a, b = q[rows, inner - 1], q[rows, inner]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            part = np.where(b > a, np.clip((y - a) / np.where(b > a, b - a, 1.0), 0.0, 1.0), 0.0)
+        value = LEVELS[inner - 1] + part * (LEVELS[inner] - LEVELS[inner - 1])
+        found.append(np.where(place == 0, 0.0, np.where(place == q.shape[1], 1.0, value)))
+    missing = np.isnan(q[:, 0])
+    low = np.where(missing, np.nan, np.minimum(found[0], found[1]))
+    return low, np.where(missing, np.nan, found[1])
+
+
+def _with_coverage(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Adds the share of [F(y-), F(y)] inside the central 50 and 90 %."""
+    low, high = found.pop("pit_low"), found.pop("pit_high")
+    for percent in (50, 90):
+        a, b = 0.5 - percent / 200.0, 0.5 + percent / 200.0
+        mass = high - low
+        inside = np.clip(np.minimum(high, b) - np.maximum(low, a), 0.0, None) / np.where(mass > 1e-12, mass, 1.0)
+        point = np.where(np.isnan(low), np.nan, ((low >= a - 1e-12) & (low <= b + 1e-12)).astype(np.float64))
+        found[f"coverage_{percent}"] = np.where(mass > 1e-12, inside, point)
+    return found
+
+
+def _common(record: Record, archive: Archive, thresholds: Sequence[float]) -> tuple[Cases, list[str]]:
+    """Cases that every row has; a row without a forecast in most cases is left out, and said so.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    statistics = {name: np.concatenate(parts, axis=1) for name, parts in record.statistics.items()}
+    there = np.isfinite(statistics["crps"])
+    wanted = there.any(axis=0)
+    share = there[:, wanted].mean(axis=1) if wanted.any() else np.zeros(len(record.rows))
+    kept = np.flatnonzero(share >= 0.5)
+    notes = [f"{record.rows[i]} has a forecast in {share[i]:.0%} of the test cases and is not scored." for i in np.flatnonzero(share < 0.5)]
+    common = there[kept].all(axis=0)
+    if not len(kept) or not common.any():
+        raise ConfigurationError("No test case has an observation and a forecast from every row; check for missing values.")
+    if common.sum() < wanted.sum():
+        lost = int(wanted.sum() - common.sum())
+        notes.append(f"{lost} of {int(wanted.sum())} test cases lack some row's forecast and are not scored for any.")
+    take = np.flatnonzero(common)
+    stations = archive.pairs.frame[STATION].values
+    cases = Cases(
+        tuple(record.rows[i] for i in kept),
+        {name: values[kept][:, take].astype(np.float64) for name, values in statistics.items()},
+        np.concatenate(record.observed)[take],
+        np.concatenate(record.init_time)[take],
+        np.concatenate(record.lead_hours)[take],
+        stations[np.concatenate(record.station)[take]],
+        tuple(thresholds),
+    )
+    return cases, notes
+
+
+def score_rows(cases: Cases) -> list[dict[str, Any]]:
+    """Rows of ``scores.csv``: every forecaster by lead, and over all."""
+    rows = []
+    leads = np.unique(cases.lead_hours)
+    for i, name in enumerate(cases.rows):
+        for lead in [None, *leads]:
+            cut = slice(None) if lead is None else cases.lead_hours == lead
+            own = {k: v[i][cut] for k, v in cases.statistics.items()}
+            rows.append(_scores(name, "all" if lead is None else f"{lead:g}", own, cases.thresholds))
+    return rows
+
+
+def _scores(name: str, lead: str, s: Mapping[str, np.ndarray], thresholds: Sequence[float]) -> dict[str, Any]:
+    def mean(values: np.ndarray) -> float | str:
+        return float(values.mean()) if np.isfinite(values).all() else ""
+
+    variance, error = mean(s["variance"]), float(np.sqrt(np.mean(s["error"] ** 2)))
+    return {
+        FORECASTER: name,
+        "lead_time_hours": lead,
+        "n": len(s["crps"]),
+        "crps": mean(s["crps"]),
+        "fair_crps": mean(s["fair_crps"]),
+        "mae": mean(s["absolute_error"]),
+        "bias": mean(s["error"]),
+        "coverage_50": mean(s["coverage_50"]),
+        "coverage_90": mean(s["coverage_90"]),
+        "spread_error": float(np.sqrt(variance)) / error if isinstance(variance, float) and error > 0 else "",
+        **{f"brier_gt_{t:g}": mean(s[f"brier_gt_{t:g}"]) for t in thresholds},
+    }
+
+
+def weight_rows(weights: Sequence[tuple[np.datetime64, BlendState]], leads: Sequence[float]) -> list[dict[str, Any]]:
+    """Rows of ``weights.csv``: what each fit said, by lead and forecaster."""
+    return [
+        {
+            INIT_TIME: str(np.datetime_as_string(init, unit="m")),
+            "lead_time_hours": f"{lead:g}",
+            FORECASTER: name,
+            "weight": float(state.weights[bucket, i]),
+            "past_crps": float(state.past_crps[bucket, i]),
+            "recalibration_shift": float(state.recalibration[bucket, 0]),
+            "recalibration_slope": float(state.recalibration[bucket, 1]),
+            "note": state.note[bucket],
+        }
+        for init, state in weights
+        for lead in leads
+        for bucket in [int(bucket_of(np.array([lead]))[0])]
+        for i, name in enumerate(state.forecasters)
+    ]
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows({k: (f"{v:.6g}" if isinstance(v, float) else v) for k, v in row.items()} for row in rows)
+
+
+def _thresholds(archive: Archive, blocks: Sequence[Block]) -> tuple[float, ...]:
+    """Thresholds people ask about for the variable; else the 10, 50, 90 and 99 % quantiles of the training observations, rounded."""
+    if archive.variable == "precipitation_amount":
+        return (0.1, 1.0, 5.0, 10.0, 25.0, 50.0)
+    first = next(b for b in blocks if b.test)
+    seen = archive.observed[(archive.valid_time <= first.cutoff)]
+    seen = seen[np.isfinite(seen)]
+    if not len(seen):
+        return ()
+    digits = 0 if np.ptp(seen) >= 10 else 2
+    return tuple(dict.fromkeys(round(float(v), digits) for v in np.quantile(seen, [0.1, 0.5, 0.9, 0.99])))
+
+
+def _midnight(day: date) -> np.datetime64:
+    """The end of a day, UTC."""
+    return np.datetime64(day, "ns") + DAY
+
+
+def _days(time: np.ndarray | np.datetime64) -> Any:
+    return (time - np.datetime64("1970-01-01", "ns")) / DAY
+
+
+def _iso(time: np.datetime64) -> str:
+    return str(np.datetime_as_string(time, unit="D"))
+
+
+def _span(archive: Archive, block: Block) -> str:
+    inits = archive.pairs.frame[INIT_TIME].values[block.rows]
+    return f"{_iso(inits[0])} to {_iso(inits[-1])}"
+
+
+__all__ = [
+    "BacktestConfig", "BacktestResult", "Block", "Cases", "choose_forecasters", "parse_day", "parse_sources", "plan", "run_backtest",
+    "score_rows", "visible", "weight_rows",
+]
