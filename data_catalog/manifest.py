@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, Self
+from weakref import WeakSet
 
 import numpy as np
 import sqlalchemy as sa
@@ -210,8 +212,12 @@ class Manifest:
             ManifestError: The database cannot be reached or read, or a newer Giómua has written it.
         """
         manifest = cls(_engine(url))
-        with manifest._explained():
-            manifest._prepare()
+        try:
+            with manifest._explained():
+                manifest._prepare()
+        except ManifestError:
+            manifest.close()
+            raise
         return manifest
 
     def close(self) -> None:
@@ -254,6 +260,10 @@ class Manifest:
         """
         if np.isnat(available_time):
             raise ManifestError(f"The available_time of {dataset} {key} is NaT; give the time at which it was at hand.")
+        try:
+            json.dumps(kept := dict(details or {}), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ManifestError(f"The details of {dataset} {key} have no JSON form: {error}; give text and finite numbers.") from error
         here = (_revisions.c.dataset == dataset) & (_revisions.c.key == key)
         row = {
             "dataset": dataset,
@@ -262,7 +272,7 @@ class Manifest:
             "path": ref.path,
             "available_time": _text(available_time),
             "complete": complete,
-            "details": dict(details or {}),
+            "details": kept,
         }
         with self._explained():
             for _ in range(_ATTEMPTS):
@@ -433,18 +443,28 @@ class Manifest:
         return {row.content_hash for row in self._rows(sa.select(_snapshot_hashes.c.content_hash).distinct())}
 
     def _prepare(self) -> None:
-        with self._engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                # Two processes that make the same table at once would collide in PostgreSQL's own catalog; held until commit.
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x67696F6D7561)))
-            for statement in _create_statements():
-                connection.execute(statement)
-            connection.execute(self._insert(_version).on_conflict_do_nothing(), {"id": 1, "version": SCHEMA_VERSION})
-            found = connection.scalar(sa.select(_version.c.version))
+        with self._engine.connect() as connection:
+            is_new = not sa.inspect(connection).has_table(_version.name)
+        if is_new:
+            self._create()
+        found = self._rows(sa.select(_version.c.version))[0].version
         if found != SCHEMA_VERSION:
             raise ManifestError(
                 f"The manifest {self.url} has schema version {found}, this Giómua reads {SCHEMA_VERSION}; install a newer Giómua."
             )
+
+    def _create(self) -> None:
+        with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                # Two processes that make the same table at once would collide in PostgreSQL's own catalog; held until commit.
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x67696F6D7561)))
+            else:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # Python's sqlite3 begins none of its own before CREATE
+            for table in _tables.sorted_tables:
+                connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
+                for index in sorted(table.indexes, key=lambda one: str(one.name)):
+                    connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+            connection.execute(self._insert(_version).on_conflict_do_nothing(), {"id": 1, "version": SCHEMA_VERSION})
 
     def _rows(self, query: sa.Select) -> list[Any]:
         with self._explained(), self._engine.connect() as connection:
@@ -510,32 +530,39 @@ def _engine(url: str) -> sa.Engine:
         if address.drivername in ("postgres", "postgresql"):
             address = address.set(drivername="postgresql+psycopg")
         if address.get_backend_name() not in ("sqlite", "postgresql"):
-            raise ManifestError(f"The manifest URL {url!r} names {address.get_backend_name()}; give sqlite:///FILE or postgresql://...")
+            shown = address.render_as_string(hide_password=True)
+            raise ManifestError(f"The manifest URL {shown} is neither SQLite nor PostgreSQL; give sqlite:///FILE or postgresql://...")
         if address.get_backend_name() == "sqlite" and address.database:
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-        # A connection a use: nothing is shared across threads and forks, and a server that was restarted does no harm.
-        engine = sa.create_engine(address, poolclass=sa.NullPool, json_serializer=partial(json.dumps, sort_keys=True, allow_nan=False))
+        # Asked before use whether it still answers: a server that was restarted does no harm.
+        engine = sa.create_engine(address, pool_pre_ping=True, json_serializer=partial(json.dumps, sort_keys=True, allow_nan=False))
     except sa.exc.ArgumentError as error:
-        raise ManifestError(f"The manifest URL {url!r} cannot be read ({error}); give sqlite:///FILE or postgresql://...") from error
+        raise ManifestError("The manifest URL cannot be read as one; give sqlite:///FILE or postgresql://USER@HOST/DATABASE.") from error
     except ModuleNotFoundError as error:
         raise ManifestError(f"The manifest needs {error.name}, which is not installed; install giomua[postgresql].") from error
     except OSError as error:
-        raise ManifestError(f"The folder of the manifest {url!r} cannot be made: {error.strerror}; choose another state root.") from error
+        raise ManifestError(f"The folder of the manifest {address.database} cannot be made: {error.strerror}; choose another.") from error
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _configure_sqlite)
+    _engines.add(engine)
     return engine
+
+
+def _leave_connections_to_the_parent() -> None:
+    """A forked child makes connections of its own; two processes on one would wait for each other's answers for ever."""
+    for engine in list(_engines):
+        _inherited.append(engine.pool)
+        engine.dispose(close=False)
+
+
+_engines: Final[WeakSet[sa.Engine]] = WeakSet()
+_inherited: Final[list[sa.Pool]] = []  # kept, since to forget a connection is to close it
+os.register_at_fork(after_in_child=_leave_connections_to_the_parent)
 
 
 def _configure_sqlite(connection: Any, _: Any) -> None:
     for pragma in (f"busy_timeout = {_BUSY_SECONDS * 1000:.0f}", "journal_mode = WAL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _create_statements() -> Iterator[Any]:
-    for table in _tables.sorted_tables:
-        yield sa.schema.CreateTable(table, if_not_exists=True)
-        for index in sorted(table.indexes, key=lambda one: str(one.name)):
-            yield sa.schema.CreateIndex(index, if_not_exists=True)
 
 
 def _select(table: sa.Table, chosen: Mapping[str, Any]) -> sa.Select:
