@@ -62,9 +62,11 @@ class Gamma(Continuous):
             spread = 1.0 / (9.0 * shape)
             hilferty = shape * (1.0 - spread + torch.special.ndtri(p) * torch.sqrt(spread)) ** 3  # Wilson and Hilferty (1931)
             start = (torch.log(p) + torch.lgamma(shape + 1.0)) / shape  # P ~ z^k / Gamma(k + 1) near zero, and never more
+            smallest = math.log(torch.finfo(p.dtype).tiny)  # quantiles below it are zero to this type
             w = torch.where((p < 0.5) & (shape < 5.0), start, torch.maximum(torch.log(hilferty.clamp(min=1e-30)), start))
+            w = w.clamp(min=smallest)
             for _ in range(30):
-                step = self._newton(w, shape, p)
+                step = self._newton(w, shape, p).clamp(min=smallest)
                 done = bool(((step - w).abs() <= 4.0 * torch.finfo(w.dtype).eps * (1.0 + w.abs())).all())
                 w = step
                 if done:

@@ -24,7 +24,7 @@ def frozen(name, location, scale, df=None):
 
 def edges_between(start, stop, centre, scale, *points):
     """Panel edges: finest around the centre and around every point, where the integrand bends."""
-    grid = np.sinh(np.linspace(0.0, 18.0, 72)) * 1e-3
+    grid = np.concatenate([np.logspace(-14, -4, 20), np.sinh(np.linspace(0.0, 18.0, 72)) * 1e-3])
     around = [p + sign * scale * grid for p in (centre, *points) for sign in (-1, 1)]
     edges = np.concatenate([[start, stop], *around])
     return np.unique(edges[(edges >= start) & (edges <= stop)])
