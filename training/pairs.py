@@ -63,10 +63,16 @@ def station_history(
             piece = piece.expand_dims(INIT_TIME)
         keep = np.flatnonzero((times >= since) & (times < init_time))
         if keep.size:
-            pieces.append(piece.isel({INIT_TIME: keep}).load().reindex({STATION: np.asarray(stations, dtype=object)}))
+            pieces.append(_at(piece.isel({INIT_TIME: keep}).load(), stations))
     if not pieces:
         return None, []
     return _relabel(pieces, init_time), [revision.content_hash for revision in revisions]
+
+
+def _at(data: xr.Dataset, stations: Sequence[str]) -> xr.Dataset:
+    """The data at these stations in this order, their ids as plain text; a station it lacks is NaN."""
+    ids = np.asarray(stations, dtype=object)
+    return data.assign_coords({STATION: data[STATION].values.astype(object)}).reindex({STATION: ids}).assign_coords({STATION: ids})
 
 
 def _newest(
@@ -146,7 +152,7 @@ def observation_history(
             piece = root.open_store(revision.path)
             keep = np.flatnonzero((piece[TIME].values > since) & (piece[TIME].values <= until))
             if keep.size:
-                pieces.append(_unflagged(piece.isel({TIME: keep}).load()).reindex({STATION: np.asarray(stations, dtype=object)}))
+                pieces.append(_at(_unflagged(piece.isel({TIME: keep}).load()), stations))
                 hashes.append(revision.content_hash)
         if pieces:
             network = xr.concat(pieces, dim=TIME, data_vars="minimal", coords="minimal", compat="override", join="outer").sortby(TIME)
