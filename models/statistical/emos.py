@@ -33,6 +33,7 @@ SEASON_DAYS: Final = 300.0  # shortest history from which a season is learned
 RIDGE: Final = 10.0  # observations that a coarser level counts for, where stations cannot tell
 CARRY_KM: Final = 50.0  # e-folding distance of station coefficients
 _POOL_ROWS: Final = 100_000  # rows of the pooled fits; more are thinned evenly
+_MOMENT_ROWS: Final = 8192  # ensembles reduced at once on a CPU: they stay in the cache
 _FLOOR: Final = 0.05  # smallest spread told apart, as a share of its median
 
 
@@ -98,7 +99,7 @@ class Emos:
 
     def _learn(self, shape: Shape, members: np.ndarray, observed: np.ndarray, frame: xr.Dataset) -> Learned | None:
         device = device_of(self.device)
-        x, s = _moments(torch.as_tensor(members, device=device), shape)  # (T, L, S)
+        x, s = moments(torch.as_tensor(members, device=device), shape)  # (T, L, S)
         y = shape.forward(torch.as_tensor(observed, device=device))
         both = torch.isfinite(x) & torch.isfinite(y)
         if not bool(both.any()):
@@ -142,7 +143,7 @@ class Emos:
     def _parameters(self, name: str, members: np.ndarray, frame: xr.Dataset, carry: Tensor) -> tuple[Tensor, Tensor]:
         """Location and scale (T, L, P) in units."""
         learned, device = self.learned_[name], device_of(self.device)
-        x, s = _moments(torch.as_tensor(members, device=device), shape_of(name))
+        x, s = moments(torch.as_tensor(members, device=device), shape_of(name))
         unit = learned.unit
         x, s = (x - unit[0]) / unit[1], s / unit[1]
         lead = np.abs(learned.leads[None, :] - _nanoseconds(frame)[:, None]).argmin(axis=1)  # nearest lead learned
@@ -207,18 +208,26 @@ class Emos:
         return made
 
 
-def _moments(members: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+def moments(members: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over the members that are there, on the power scale; (..., M) to (...)."""
+    rows = members.reshape(-1, members.shape[-1])
+    blocks = rows.split(len(rows) if rows.is_cuda else _MOMENT_ROWS) if len(rows) else (rows,)
+    mean, deviation = (torch.cat(parts).reshape(members.shape[:-1]) for parts in zip(*(_moments(b, shape) for b in blocks), strict=True))
+    return mean, deviation
+
+
+def _moments(members: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
     members = shape.forward(members)
     here = torch.isfinite(members)
     if bool(here.all()):
-        share = members.new_full((members.shape[-1],), 1.0 / members.shape[-1])
+        share = members.new_full((members.shape[1],), 1.0 / members.shape[1])
         mean = members @ share
-        return mean, ((members - mean[..., None]).square_() @ share * (members.shape[-1] / max(members.shape[-1] - 1, 1))).sqrt()
-    count = here.sum(dim=-1)
-    mean = torch.nanmean(members, dim=-1)
-    square = torch.nansum((members - mean[..., None]).square_(), dim=-1)
-    return mean, (square / (count - 1).clamp(min=1)).sqrt()
+        off = members - mean[:, None]
+        return mean, (off.square_() @ share * (members.shape[1] / max(members.shape[1] - 1, 1))).sqrt_()
+    count = here.sum(dim=1)
+    mean = torch.nanmean(members, dim=1)
+    square = torch.nansum((members - mean[:, None]).square_(), dim=1)
+    return mean, (square / (count - 1).clamp(min=1)).sqrt_()
 
 
 def _unit(y: Tensor) -> Tensor:
