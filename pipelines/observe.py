@@ -174,4 +174,4 @@ def merge(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
 def _flags(reports: xr.Dataset, flag: str, shape: dict[str, xr.DataArray]) -> np.ndarray:
     if flag not in reports:
         return np.full((shape[TIME].size, shape[STATION].size), MISSING, dtype=np.int8)
-    return np.asarray(reports[flag].reindex(shape, fill_value=MISSING).transpose(TIME, STATION).values)
+    return np.asarray(reports[flag].reset_coords(drop=True).reindex(shape, fill_value=MISSING).transpose(TIME, STATION).values)

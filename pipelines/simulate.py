@@ -51,7 +51,7 @@ class SimulateReport:
 
     def as_json(self) -> dict[str, Any]:
         """The same in JSON types."""
-        time = f"{np.datetime64(self.init_time, 's')}Z"
+        time = f"{self.init_time.astype('datetime64[s]')}Z"
         return {**asdict(self), "init_time": time, "published": list(self.published), "stores": list(self.stores)}
 
 
@@ -70,21 +70,22 @@ def simulate(
         StoreError: The root could not be written.
     """
     simulator = registry.simulator(settings)
-    init_time = np.datetime64(init_time, "h")
+    init_time = init_time.astype("datetime64[h]")
     days = settings.training_days + 30 if history_days is None else history_days
     root = Root.open(settings)
     with Manifest.open(settings.manifest) as manifest:
         published = simulator.emit(init_time, progress)
         reports = simulator.reports(init_time - REPORTED_DAYS * _DAY, init_time, progress)
-        last = np.datetime64(init_time - _HOUR, "D")  # the newest 00 UTC before the cycle
-        runs = np.arange(np.datetime64(init_time, "D") - days * _DAY, last + _DAY, _DAY)
+        today = init_time.astype("datetime64[D]")
+        last = (init_time - _HOUR).astype("datetime64[D]")  # the newest 00 UTC before the cycle
+        runs = np.arange(today - days * _DAY, last + _DAY, _DAY)
         forecasts, stores = {}, []
         for dataset in simulator.specs:
             forecasts[dataset], written = _history(root, manifest, simulator, dataset, runs, progress)
             stores += written
-        since = np.datetime64(init_time, "D") - (days + (REACH_DAYS if days else 0)) * _DAY
+        since = today - (days + REACH_DAYS if days else 0) * _DAY
         hours = np.arange(since.astype("datetime64[h]"), init_time + _HOUR, _HOUR)
-        observations, written = _observations(root, manifest, simulator, hours if days else hours[:0], progress)
+        observations, written = _observations(root, manifest, simulator, hours, progress)
     return SimulateReport(
         init_time,
         tuple(name for name, now in published.items() if now),
@@ -109,9 +110,8 @@ def _history(
         made = simulator.history(dataset, missing, progress)
         whole = made if there is None else _joined(there, made, INIT_TIME)
         ref = root.write_store(f"archive/{name}", _key(month), {"": whole}, simulator.attributes)
-        manifest.add_revision(
-            name, _key(month), ref, available_time=whole[AVAILABLE_TIME].values.max(), details={**simulator.attributes, "runs": whole.sizes[INIT_TIME]}
-        )
+        details = {**simulator.attributes, "runs": whole.sizes[INIT_TIME]}
+        manifest.add_revision(name, _key(month), ref, available_time=whole[AVAILABLE_TIME].values.max(), details=details)
         added += missing.size
         stores.append(ref.path)
     return added, stores
@@ -148,4 +148,4 @@ def _joined(old: xr.Dataset, new: xr.Dataset, along: str) -> xr.Dataset:
 
 
 def _key(month: np.datetime64) -> str:
-    return str(np.datetime64(month, "M")).replace("-", "")
+    return str(month).replace("-", "")

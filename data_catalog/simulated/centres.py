@@ -1,8 +1,14 @@
 """Imperfect forecast centres: what each knows of the truth by scale and lead, and what it has wrong.
 
 Per band the correlation of forecast and truth is rho(L) = R0 exp(-(L / T)^1.15). The signal
-S = rho Z + sqrt(rho (1 - rho)) (sqrt(1/2) E_all + sqrt(1/2) E_centre) is such that E[Z | S] = S, with errors shared between centres. A member is
-(S + sqrt(d (1 - rho)) e_m) / sqrt(rho + d (1 - rho)): d = 1 would be a perfect ensemble, smaller ones are too narrow.
+
+    S = rho Z + sqrt(rho (1 - rho)) (sqrt(1/2) E_all + sqrt(1/2) E_centre)
+
+is such that E[Z | S] = S, with half of the error variance shared between centres. A member is
+
+    (S + sqrt(d (1 - rho)) e_m) / sqrt(rho + d (1 - rho))
+
+where d = 1 would be a perfect ensemble and smaller ones are too narrow.
 """
 
 from __future__ import annotations
@@ -15,7 +21,20 @@ import numpy as np
 
 from data_catalog.simulated import weather
 from data_catalog.simulated.climate import hours_since_1970
-from data_catalog.simulated.noise import BANDS, FLOW, HEAT, RESOLVED, WET, Band, Floats, Latent, between_knots, normals, ride, truth_amplitudes
+from data_catalog.simulated.noise import (
+    BANDS,
+    FLOW,
+    HEAT,
+    RESOLVED,
+    WET,
+    Band,
+    Floats,
+    Latent,
+    between_knots,
+    normals,
+    ride,
+    truth_amplitudes,
+)
 from data_catalog.simulated.surges import surges, timing_normals
 from data_catalog.simulated.truth import Truth
 from data_catalog.simulated.weather import Faults
@@ -54,7 +73,8 @@ def correlation(band: int, lead: Floats, skill: float = 1.0) -> Floats:
         lead: Hours, >= 0, shape (time,).
         skill: Factor on the time scale.
     """
-    return _SKILL_AT_START[band] * np.exp(-((np.clip(lead, 0.0, None) / (_SKILL_HOURS[band] * skill)) ** 1.15))
+    rho: Floats = _SKILL_AT_START[band] * np.exp(-((np.clip(lead, 0.0, None) / (_SKILL_HOURS[band] * skill)) ** 1.15))
+    return rho
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +114,7 @@ class Forecast:
         """Unit-variance errors, shape (time, count, 2 * modes); forecasts less than a day apart share part of theirs."""
         day, share = divmod(self.init / 24.0, 1.0)
         angle = share * np.pi / 2.0
-        errors = np.cos(angle) * self._day_errors(owner, latent, band, hours, count, int(day))
+        errors: Floats = np.cos(angle) * self._day_errors(owner, latent, band, hours, count, int(day))
         if share > 0.0:
             errors = errors + np.sin(angle) * self._day_errors(owner, latent, band, hours, count, int(day) + 1)
         return errors

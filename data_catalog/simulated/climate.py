@@ -16,7 +16,7 @@ from scipy.special import ndtr
 
 from data_catalog.errors import ConfigurationError
 from data_catalog.regions import Region
-from data_catalog.simulated.noise import BANDS, KM_PER_DEGREE, RESOLVED, YEAR_HOURS, Floats
+from data_catalog.simulated.noise import KM_PER_DEGREE, YEAR_HOURS, Floats
 from data_catalog.stations import Station
 
 _MONTH_HOURS: Final = YEAR_HOURS / 12.0
@@ -100,7 +100,7 @@ class Points:
         coast = np.interp(
             self.latitude, [18.5, 19.0, 20.0, 20.7, 21.0, 21.4, 21.55], [105.9, 105.75, 106.6, 106.95, 107.4, 108.0, 111.0]
         )
-        return self.longitude > coast
+        return np.asarray(self.longitude > coast)
 
     def kilometres(self, latitude: float, longitude: float) -> tuple[Floats, Floats]:
         """Distance east and north of an origin on the tangent plane, km."""
@@ -112,7 +112,7 @@ def relief(latitude: Floats, longitude: Floats) -> Floats:
     """A smooth outline of the mountains north and west of the Red River delta, 0 to 1."""
     north = ndtr((latitude - 22.0) / 0.3)
     west = ndtr((104.9 + 0.35 * (21.0 - latitude) - longitude) / 0.3)
-    return 1.0 - (1.0 - north) * (1.0 - west)
+    return np.asarray(1.0 - (1.0 - north) * (1.0 - west))
 
 
 def local_hour(hours: Floats, longitude: Floats) -> Floats:
@@ -143,14 +143,15 @@ def sun_elevation_sine(hours: Floats, points: Points) -> Floats:
     angle = np.radians(15.0 * (local_hour(hours, points.longitude) - 12.0))
     latitude = np.radians(points.latitude)[None, :]
     declination = declination[:, None]
-    return np.sin(latitude) * np.sin(declination) + np.cos(latitude) * np.cos(declination) * np.cos(angle)
+    upright, level = np.sin(latitude) * np.sin(declination), np.cos(latitude) * np.cos(declination)
+    return np.asarray(upright + level * np.cos(angle))
 
 
 def clear_sky_hour(hours: Floats, points: Points) -> Floats:
     """Mean clear-sky short wave over the hour ending at ``hours``, W m-2: 910 sin h - 30 (Kasten and Czeplak 1980), eight samples."""
     parts = (np.arange(8) + 0.5) / 8.0
     flux = [np.clip(910.0 * sun_elevation_sine(hours - part, points) - 30.0, 0.0, None) for part in parts]
-    return np.mean(flux, axis=0)
+    return np.asarray(np.mean(flux, axis=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,8 +194,13 @@ class Climate:
         normals, station = region.normals[named], known[named]
         spread = tuple(high - low for high, low in zip(normals["temperature_max"], normals["temperature_min"], strict=True))
         return cls(
-            tuple(normals["temperature_mean"]), spread, tuple(normals["rain"]), tuple(normals["humidity"]),
-            station.latitude, station.longitude, station.elevation,
+            tuple(normals["temperature_mean"]),
+            spread,
+            tuple(normals["rain"]),
+            tuple(normals["humidity"]),
+            station.latitude,
+            station.longitude,
+            station.elevation,
         )
 
     def convective(self, hours: Floats) -> Floats:
@@ -205,13 +211,12 @@ class Climate:
         """Weight of each band in the rain latent; squares sum to one. Shape (time, band), the last band sub-grid."""
         share = self.convective(hours)[:, None]
         variance = share * np.array(_WET_SUMMER) + (1.0 - share) * np.array(_WET_WINTER)
-        assert variance.shape[1] == RESOLVED == len(BANDS) - 1
-        return np.sqrt(np.concatenate([variance, 1.0 - variance.sum(axis=1, keepdims=True)], axis=1))
+        return np.asarray(np.sqrt(np.concatenate([variance, 1.0 - variance.sum(axis=1, keepdims=True)], axis=1)))
 
     def wet_shift(self, hours: Floats, points: Points, early: float = 0.0) -> Floats:
         """Course of the rain latent over the day, in standard deviations, shape (time, point).
 
-        Convection peaks at 18 h over land with a second maximum at 2 h, at 17 h over mountains and at 5 h over the gulf; winter rain at 5 h.
+        Convection peaks at 18 h over land with a second maximum at 2 h, at 17 h over mountains, at 5 h over the gulf; winter rain at 5 h.
 
         Args:
             hours: Shape (time,).
@@ -227,7 +232,7 @@ class Climate:
         land = (1.0 - high) * (wave(18.0, 0.28, early) + wave(2.0, 0.10)) + high * wave(17.0, 0.50, early)
         summer = np.where(points.sea[None, :], wave(5.0, 0.30), land)
         share = self.convective(hours)[:, None]
-        return share * summer + (1.0 - share) * wave(5.0, 0.15)
+        return np.asarray(share * summer + (1.0 - share) * wave(5.0, 0.15))
 
     @cached_property
     def rain_scale(self) -> tuple[float, ...]:
@@ -287,7 +292,7 @@ def unit_intensity(latent: Floats, threshold: ArrayLike, shape: ArrayLike) -> Fl
         float64 of the shape of ``latent``.
     """
     latent = np.asarray(latent, dtype=np.float64)
-    wet = latent > threshold
+    wet = latent > np.asarray(threshold)
     bound, xi = (np.broadcast_to(value, latent.shape)[wet] for value in (threshold, shape))
     exceedance = np.maximum(ndtr(-latent[wet]) / ndtr(-bound), 2e-6)
     found = np.zeros(latent.shape)

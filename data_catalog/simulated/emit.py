@@ -19,12 +19,13 @@ import numpy as np
 
 from data_catalog.simulated.noise import Floats
 from data_catalog.sources import ecmwf, ncep
-from data_catalog.sources.base import Progress, silent
+from data_catalog.sources.base import Progress, day_and_hour, silent
 
 BITS: Final = 16
 _KELVIN: Final = 273.15
 _NCEP, _ECMWF = 7, 98
 _RESEARCH: Final = 2
+_PDT: Final = {(False, False): 0, (False, True): 1, (True, False): 8, (True, True): 11}  # by whether interval, whether member
 _FIRST_LOCAL: Final = 192  # numbers of code table 4.2 from here on are the centre's own
 _SURFACE, _TOP, _SEA, _ABOVE_GROUND, _COLUMN = 1, 8, 101, 103, 10
 
@@ -105,12 +106,13 @@ def _bucket(product: Product, name: str, position: int, hours: int) -> _Window:
     """The mean or sum since the last multiple of ``hours`` (0: since the start)."""
     lead = product.lead_hours[position]
     begin = (lead - 1) // hours * hours if hours else 0
-    steps = [(before, end, at) for at, (before, end) in enumerate(zip((0, *product.lead_hours), product.lead_hours, strict=False)) if begin < end <= lead]
+    before = dict(zip(product.lead_hours, (0, *product.lead_hours), strict=False))
+    steps = [(before[end], end, at) for at, end in enumerate(product.lead_hours) if begin < end <= lead]
     values = product.fields[name]
     if name == "precipitation_amount":
         total = np.sum([values[at] for _, _, at in steps], axis=0)
     else:
-        total = np.sum([values[at] * (end - before) for before, end, at in steps], axis=0) / (lead - begin)
+        total = np.sum([values[at] * (end - start) for start, end, at in steps], axis=0) / (lead - begin)
     return _Window(begin, lead, total)
 
 
@@ -152,7 +154,7 @@ def _template(product: Product, centre: int, code: _Coded, packing: str, process
     import eccodes
 
     handle: int = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib2")
-    day, hour = str(np.datetime64(product.init_time, "h")).split("T")
+    day, hour = day_and_hour(product.init_time)
     lat, lon = product.latitude, product.longitude
     keys: dict[str, Any] = {
         "centre": centre,
@@ -161,7 +163,7 @@ def _template(product: Product, centre: int, code: _Coded, packing: str, process
         "localTablesVersion": 1 if code.number >= _FIRST_LOCAL else 0,
         "productionStatusOfProcessedData": _RESEARCH,
         "typeOfProcessedData": 1,
-        "dataDate": int(day.replace("-", "")),
+        "dataDate": int(day),
         "dataTime": int(hour) * 100,
         "Ni": lon.size,
         "Nj": lat.size,
@@ -171,7 +173,7 @@ def _template(product: Product, centre: int, code: _Coded, packing: str, process
         "longitudeOfLastGridPointInDegrees": float(lon[-1]) % 360.0,
         "iDirectionIncrementInDegrees": float(lon[1] - lon[0]),
         "jDirectionIncrementInDegrees": float(lat[0] - lat[1]),
-        "productDefinitionTemplateNumber": (0 if code.statistic is None else 8) + (3 if ensemble and code.statistic is not None else ensemble),
+        "productDefinitionTemplateNumber": _PDT[code.statistic is not None, ensemble],
         "generatingProcessIdentifier": process,
         "parameterCategory": code.category,
         "parameterNumber": code.number,
@@ -212,16 +214,18 @@ def _write_ncep(
     progress: Progress,
 ) -> None:
     encoder = _Encoder(product, _NCEP, _NCEP_CODES, "grid_simple", process, ensemble=ensemble)
-    stamp = "d=" + str(np.datetime64(product.init_time, "h")).replace("-", "").replace("T", "")
+    stamp = "d=" + "".join(day_and_hour(product.init_time))
     try:
         for position, lead in enumerate(product.lead_hours):
             windows = list(_ncep_windows(product, position, totals))
             for member in range(product.members):
-                data, lines = bytearray(), []
+                data = bytearray()
+                lines: list[str] = []
                 ending = "" if not ensemble else f"ENS=+{member}" if member else "ENS=low-res ctl"
                 for field, window in windows:
                     message = encoder.message(field.variable, window.begin, window.end, member, window.values[member])
-                    lines.append(f"{len(lines) + 1}:{len(data)}:{stamp}:{field.element}:{field.level}:{_words(window, field.statistic)}:{ending}")
+                    words = f"{field.element}:{field.level}:{_words(window, field.statistic)}:{ending}"
+                    lines.append(f"{len(lines) + 1}:{len(data)}:{stamp}:{words}")
                     data += message
                 _put(folder / path(product.init_time, lead, member), bytes(data), ".idx", lines, ".idx")
             progress("GRIB", position + 1, len(product.lead_hours))
@@ -254,8 +258,8 @@ def write_ens(product: Product, folder: Path, progress: Progress = silent) -> No
     """One file a step with all members, rain in m and short wave in J m-2 since the start, CCSDS packing, a JSON index."""
     names = {variable: param for param, variable in ecmwf.PARAMS.items()}
     encoder = _Encoder(product, _ECMWF, _ECMWF_CODES, "grid_ccsds", 158, ensemble=True)
-    text = str(np.datetime64(product.init_time, "h"))
-    common = {"domain": "g", "date": text[:10].replace("-", ""), "time": f"{text[11:13]}00", "expver": "0001", "class": "od", "stream": "enfo"}
+    day, hour = day_and_hour(product.init_time)
+    common = {"domain": "g", "date": day, "time": f"{hour}00", "expver": "0001", "class": "od", "stream": "enfo"}
     try:
         for position, lead in enumerate(product.lead_hours):
             data, lines = bytearray(), []

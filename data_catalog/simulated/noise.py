@@ -1,27 +1,28 @@
 """Correlated noise of which any time and place can be had on its own.
 
-A latent field is a sum of plane waves in wavelength bands. The amplitudes of a band are independent normals at regular time knots, drawn
-by a counter-based generator (Philox4x64-10; Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") whose key is (seed, stream)
-and whose counter is the knot; between two knots ``cos(pi f / 2) W_n + sin(pi f / 2) W_(n+1)`` keeps the variance exactly constant. The waves
-ride on a steering wind whose displacement has a closed form. No state is kept, nothing recurs, and a field asked for alone is bit for
-bit the field asked for in a sequence.
+A latent field is a sum of plane waves in wavelength bands. The amplitudes of a band are independent normals at regular time knots. They
+come from a counter-based generator (Philox4x64-10; Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") whose key is
+(seed, stream) and whose counter is the knot; between two knots cos(pi f / 2) W_n + sin(pi f / 2) W_(n+1) keeps the variance exactly
+constant. The waves ride on a steering wind whose displacement has a closed form. No state is kept, nothing recurs, and a field asked for
+alone is bit for bit the field asked for in a sequence.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.floating]
+Floats: TypeAlias = np.ndarray
+"""Real numbers; docstrings say the shape."""
 
 KM_PER_DEGREE: Final = 111.19
 YEAR_HOURS: Final = 8766.0
 _GOLDEN_ANGLE: Final = np.pi * (3.0 - np.sqrt(5.0))
-_POWER_SLOPE: Final = -0.6  # of power per mode against wavenumber: amplitude k^-1.3 on a square lattice of modes, seen on a logarithmic axis
+_POWER_SLOPE: Final = -0.6  # of power per mode against wavenumber, modes spaced evenly in its logarithm: amplitude k^-1.3 on a lattice
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +112,8 @@ def between_knots(position: Floats, draws: Floats, first_knot: int) -> Floats:
     share = (position - whole) * (np.pi / 2.0)
     before, after = np.cos(share).astype(np.float32)[:, None], np.sin(share).astype(np.float32)[:, None]
     index = whole - first_knot
-    return before * draws[..., index, :] + after * draws[..., index + 1, :]
+    found: Floats = before * draws[..., index, :] + after * draws[..., index + 1, :]
+    return found
 
 
 def displacement(hours: ArrayLike) -> tuple[Floats, Floats]:

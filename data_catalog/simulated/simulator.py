@@ -26,7 +26,7 @@ from data_catalog.simulated.noise import Floats
 from data_catalog.simulated.truth import Truth
 from data_catalog.simulated.weather import Bases, Faults
 from data_catalog.sources import reports, simulated
-from data_catalog.sources.base import GridSpec, Progress, silent
+from data_catalog.sources.base import GridSpec, Progress, day_and_hour, silent
 
 VERSION: Final = "first-1"
 """Changes with every change of what the same arguments give."""
@@ -112,7 +112,7 @@ class Simulator:
         return np.round(latitude, 6), np.round(longitude, 6)
 
     def forecast(self, dataset: str, init_time: np.datetime64, latitude: Floats, longitude: Floats) -> dict[str, Floats]:
-        """A centre's forecast on a grid by variable, shape (lead, member, latitude * longitude); sums over the time since the lead before."""
+        """A centre's forecast on a grid by variable, shape (lead, member, latitude * longitude); rain is since the lead before."""
         return self._forecast(dataset, init_time, self._bases(latitude, longitude))
 
     def _bases(self, latitude: Floats, longitude: Floats) -> Bases:
@@ -133,8 +133,7 @@ class Simulator:
         Returns:
             By dataset, whether it was written now; False means it was there already.
         """
-        text = str(np.datetime64(init_time, "h"))
-        day, hour = text[:10].replace("-", ""), text[11:13]
+        day, hour = day_and_hour(init_time)
         written = {}
         for dataset in self.specs:
             base, inside = self.folder / dataset, Path(_PUBLISHERS[dataset].cycle_folder(day, hour))
@@ -158,8 +157,8 @@ class Simulator:
             How many files were written now; those that were there are left as they are.
         """
         base = self.folder / simulated.NETWORK
-        first = np.datetime64(since, "h") + _HOUR
-        hours = [hour for hour in np.arange(first, np.datetime64(until, "h") + _HOUR, _HOUR) if not (base / reports.path(hour)).is_file()]
+        wanted = np.arange(since.astype("datetime64[h]") + _HOUR, until.astype("datetime64[h]") + _HOUR, _HOUR)
+        hours = [hour for hour in wanted if not (base / reports.path(hour)).is_file()]
         if not hours:
             return 0
         observed = self.observations(np.array(hours))
@@ -195,7 +194,8 @@ class Simulator:
                 data[name] = ((TIME, STATION), np.where(reported, np.float32(_REPORT_INTERVAL_HOURS), np.float32(np.nan)))
         moments = np.asarray(times).astype("datetime64[ns]")
         delay = simulated.station_sources(self.region)[simulated.NETWORK].spec.delay_hours
-        coords = {TIME: moments, AVAILABLE_TIME: (TIME, moments + np.timedelta64(round(delay * 3600), "s")), **station_coordinates(self._stations)}
+        available = moments + np.timedelta64(round(delay * 3600), "s")
+        coords = {TIME: moments, AVAILABLE_TIME: (TIME, available), **station_coordinates(self._stations)}
         return xr.Dataset(data, coords=coords, attrs={**self.attributes, "network": simulated.NETWORK})
 
     def history(self, dataset: str, init_times: np.ndarray, progress: Progress = silent) -> xr.Dataset:
@@ -207,8 +207,8 @@ class Simulator:
             progress: Called as it goes on.
 
         Returns:
-            ``VARIABLE(init_time, lead_time, station, ensemble_member)`` with ``lead_time_bounds`` and ``available_time(init_time)``; rain and
-            short wave are over those bounds, NaN at lead 0.
+            ``VARIABLE(init_time, lead_time, station, ensemble_member)`` with ``lead_time_bounds`` and ``available_time(init_time)``; rain
+            and short wave are over those bounds, NaN at lead 0.
         """
         spec = self.specs[dataset]
         latitude, longitude, needed = self._cells_of_stations()

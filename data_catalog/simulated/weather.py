@@ -104,7 +104,7 @@ def project(amplitudes: list[Floats], weights: Floats, bases: tuple[Floats, ...]
     """
     weights = np.broadcast_to(weights, (amplitudes[0].shape[0], np.shape(weights)[-1])).astype(np.float32)
     weighted = [part * weights[:, band, None, None] for band, part in enumerate(amplitudes[: len(bases)])]
-    return np.matmul(np.concatenate(weighted, axis=-1), np.concatenate(bases))
+    return np.asarray(np.matmul(np.concatenate(weighted, axis=-1), np.concatenate(bases)))
 
 
 def gauge_rain(climate: Climate, points: Points, middle: Floats, wet: Floats, faults: Faults = Faults()) -> Floats:
@@ -219,7 +219,9 @@ def instants(climate: Climate, points: Points, hours: Floats, drivers: Drivers, 
 
     winter = np.cos(2.0 * np.pi * (hours / 8766.0 - 15.0 / 365.25))[:, None, None]
     curve = day_curve(local_hour(hours, points.longitude))[:, None, :]
-    size = np.where(points.sea, 0.3, 1.0 + 0.15 * points.relief)[None, None, :] * (0.92 * monthly(by_month(climate.range, hours))) * faults.day_range
+    exposed = np.where(points.sea, 0.3, 1.0 + 0.15 * points.relief)[None, None, :]
+    # The mean daily maximum and minimum differ by more than the mean day does: weather adds a twelfth.
+    size = 0.92 * monthly(by_month(climate.range, hours)) * exposed * faults.day_range
     swing = curve * size * np.clip(1.05 - 0.30 * drivers.wet, 0.35, 1.7)
     cooling = 2.2 * np.tanh(drivers.rain / 3.0)
     cold = drivers.cold - monthly(mean_cold(hours))

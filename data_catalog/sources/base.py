@@ -188,6 +188,12 @@ def expected_keys(spec: GridSpec) -> frozenset[FieldKey]:
     )
 
 
+def day_and_hour(time: np.datetime64) -> tuple[str, str]:
+    """``("20250801", "06")``, as providers write a time in addresses."""
+    text = str(time.astype("datetime64[h]"))
+    return text[:10].replace("-", ""), text[11:13]
+
+
 _INDEX_READERS = 8
 
 
@@ -220,7 +226,7 @@ def read_indexes(
     addresses = list(indexes.items())
     first = read(addresses[0][1])
     if isinstance(first, NotAvailableError):
-        raise NotAvailableError(f"{dataset} has no cycle {np.datetime64(init_time, 'h')}Z yet: {first}")
+        raise NotAvailableError(f"{dataset} has no cycle {init_time.astype('datetime64[h]')}Z yet: {first}")
     if isinstance(first, SourceError):
         raise first
     with ThreadPoolExecutor(_INDEX_READERS) as pool:

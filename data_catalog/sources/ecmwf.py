@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from data_catalog.errors import SourceError
-from data_catalog.sources.base import FieldKey, GridSpec, Plan, Span, Transport, expected_keys, read_indexes
+from data_catalog.sources.base import FieldKey, GridSpec, Plan, Span, Transport, day_and_hour, expected_keys, read_indexes
 
 PARAMS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -76,13 +76,14 @@ def _line(raw: str) -> IndexLine:
         step = str(line["step"]).rpartition("-")[2]
         return IndexLine(line["param"], line["levtype"], int(step), int(line.get("number", 0)), start, start + length)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SourceError(f"Not a line of an .index file: {raw[:80]!r} ({error!r}); expected JSON with param, step, _offset and _length.") from error
+        raise SourceError(
+            f"Not a line of an .index file: {raw[:80]!r} ({error!r}); expected JSON with param, step, _offset and _length."
+        ) from error
 
 
 def ens_path(init_time: np.datetime64, lead_hours: int) -> str:
     """Path of an IFS ensemble file: ``YYYYMMDD/HHz/ifs/0p25/enfo/YYYYMMDDHH0000-{step}h-enfo-ef.grib2``."""
-    text = str(np.datetime64(init_time, "h"))
-    day, hour = text[:10].replace("-", ""), text[11:13]
+    day, hour = day_and_hour(init_time)
     return f"{day}/{hour}z/ifs/0p25/enfo/{day}{hour}0000-{lead_hours}h-enfo-ef.grib2"
 
 
@@ -126,4 +127,4 @@ class EcmwfSource:
                     spans.setdefault(key, Span(key, url, line.start, line.stop))
         absent = sorted(expected - spans.keys())
         missing = tuple((key, unread.get(key.lead_hours, f"the index of step {key.lead_hours} h does not list it")) for key in absent)
-        return Plan(np.datetime64(init_time, "s"), tuple(spans.values()), missing)
+        return Plan(init_time, tuple(spans.values()), missing)

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from data_catalog.errors import SourceError
-from data_catalog.sources.base import FieldKey, GridSpec, Plan, Span, Transport, expected_keys, read_indexes
+from data_catalog.sources.base import FieldKey, GridSpec, Plan, Span, Transport, day_and_hour, expected_keys, read_indexes
 
 _UNIT_HOURS: Final = {"hour": 1, "day": 24}
 _INSTANT = re.compile(r"(\d+) (hour|day) fcst$")
@@ -68,9 +68,11 @@ def parse_idx(text: str) -> list[IdxLine]:
     rows = [line.split(":") for line in text.splitlines() if line.strip()]
     for row in rows:
         if len(row) < 7 or not row[1].isdigit() or not re.fullmatch(r"d=\d{10}", row[2]):
-            raise SourceError(f"Not a line of an .idx file: {':'.join(row)[:80]!r}; expected number:start:d=YYYYMMDDHH:element:level:window:member.")
+            raise SourceError(
+                f"Not a line of an .idx file: {':'.join(row)[:80]!r}; expected number:start:d=YYYYMMDDHH:element:level:window:member."
+            )
     starts = [int(row[1]) for row in rows]
-    if any(after < before for before, after in zip(starts, starts[1:], strict=False)):
+    if starts != sorted(starts):
         raise SourceError("The byte offsets of an .idx file go back; the file is damaged, fetch it again.")
     distinct = sorted(set(starts))
     after = dict(zip(distinct, [*distinct[1:], None], strict=True))
@@ -124,20 +126,15 @@ FIELDS: Final = (
 
 def gfs_path(init_time: np.datetime64, lead_hours: int, member: int) -> str:
     """Path of a GFS file since 2021-03-23: ``gfs.YYYYMMDD/HH/atmos/gfs.tHHz.pgrb2.0p25.fFFF``."""
-    day, hour = _day_hour(init_time)
+    day, hour = day_and_hour(init_time)
     return f"gfs.{day}/{hour}/atmos/gfs.t{hour}z.pgrb2.0p25.f{lead_hours:03d}"
 
 
 def gefs_path(init_time: np.datetime64, lead_hours: int, member: int) -> str:
     """Path of a GEFS file of 0.25 degrees since 2020-09-23; member 0 is the control ``gec00``, then ``gep01`` and on."""
-    day, hour = _day_hour(init_time)
+    day, hour = day_and_hour(init_time)
     name = f"gep{member:02d}" if member else "gec00"
     return f"gefs.{day}/{hour}/atmos/pgrb2sp25/{name}.t{hour}z.pgrb2s.0p25.f{lead_hours:03d}"
-
-
-def _day_hour(init_time: np.datetime64) -> tuple[str, str]:
-    text = str(np.datetime64(init_time, "h"))
-    return text[:10].replace("-", ""), text[11:13]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +163,8 @@ class NcepSource:
         Raises:
             NotAvailableError: No index of this cycle is there yet.
         """
-        wanted = {(lead, member): self.path(init_time, lead, member) for lead in self.spec.lead_hours for member in range(self.spec.members)}
+        files = [(lead, member) for lead in self.spec.lead_hours for member in range(self.spec.members)]
+        wanted = {(lead, member): self.path(init_time, lead, member) for lead, member in files}
         texts = read_indexes({url: f"{url}.idx" for url in wanted.values()}, transport, self.spec.dataset, init_time)
         spans: list[Span] = []
         missing: list[tuple[FieldKey, str]] = []
@@ -186,7 +184,7 @@ class NcepSource:
                     missing.append((key, str(text)))
                 else:
                     missing.append((key, f"{url}.idx lists no {field.element}:{field.level} {field.statistic}".rstrip()))
-        return Plan(np.datetime64(init_time, "s"), tuple(spans), tuple(missing))
+        return Plan(init_time, tuple(spans), tuple(missing))
 
 
 def _best(lines: Iterable[IdxLine], field: NcepField) -> IdxLine | None:

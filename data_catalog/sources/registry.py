@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from data_catalog.errors import UnknownNameError
 from data_catalog.settings import Settings
 from data_catalog.sources import simulated
-from data_catalog.sources.base import GridSource, GridSpec, StationSource, Transport, lead_steps
+from data_catalog.sources.base import GridSource, GridSpec, StationSource, StationSpec, Transport, lead_steps
 from data_catalog.sources.ecmwf import EcmwfSource
 from data_catalog.sources.ncep import NcepSource, gefs_path, gfs_path
 from data_catalog.sources.transport import FolderTransport, HttpTransport
@@ -99,7 +99,8 @@ def transport_for(settings: Settings, source: str) -> Transport:
     Raises:
         UnknownNameError: There is none of this name; the message lists those there are.
     """
-    specs = {name: known.spec for name, known in [*grid_sources(settings).items(), *station_sources(settings).items()]}
+    specs: dict[str, GridSpec | StationSpec] = {name: known.spec for name, known in grid_sources(settings).items()}
+    specs |= {name: known.spec for name, known in station_sources(settings).items()}
     spec = _named(specs, source, "source")
     url = settings.source_urls.get(source) or (str(simulated_folder(settings) / spec.url) if spec.simulated else spec.url)
     if url.startswith(("http://", "https://")):

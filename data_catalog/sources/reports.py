@@ -23,7 +23,7 @@ import xarray as xr
 from data_catalog.dimensions import AVAILABLE_TIME, STATION, TIME
 from data_catalog.errors import NotAvailableError, SourceError
 from data_catalog.grids import station_coordinates
-from data_catalog.sources.base import StationSpec, Transport
+from data_catalog.sources.base import StationSpec, Transport, day_and_hour
 from data_catalog.stations import Station
 from data_catalog.variables import VARIABLES
 
@@ -32,8 +32,7 @@ _HOUR = np.timedelta64(1, "h")
 
 def path(time: np.datetime64) -> str:
     """Path of the file of an hour."""
-    text = str(np.datetime64(time, "h"))
-    return f"{text[:10].replace('-', '')}/{text[11:13]}.csv"
+    return "{}/{}.csv".format(*day_and_hour(time))
 
 
 def columns(variables: Sequence[str]) -> list[str]:
@@ -59,7 +58,7 @@ def render(stations: Sequence[str], time: np.datetime64, values: Mapping[str, np
     for number, station in enumerate(stations):
         row = {name: float(value[number]) for name, value in values.items()}
         if not all(np.isnan(value) for value in row.values()):
-            cells: list[str] = [station, f"{np.datetime64(time, 'm')}Z"]
+            cells: list[str] = [station, f"{time.astype('datetime64[m]')}Z"]
             for name, value in row.items():
                 reported = not np.isnan(value)
                 cells.append(f"{value:.6g}" if reported else "")
@@ -111,8 +110,7 @@ class CsvReports:
 
 def _hours(since: np.datetime64, until: np.datetime64) -> Iterator[np.datetime64]:
     """Whole hours with since < hour <= until."""
-    first = np.datetime64(since, "h") + _HOUR
-    yield from np.arange(first, np.datetime64(until, "h") + _HOUR, _HOUR)
+    yield from np.arange(since.astype("datetime64[h]") + _HOUR, until.astype("datetime64[h]") + _HOUR, _HOUR)
 
 
 def _text(transport: Transport, url: str) -> str | None:

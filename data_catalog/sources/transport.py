@@ -88,7 +88,7 @@ class HttpTransport:
         for attempt in range(self.attempts):
             if attempt:
                 # Jitter spreads many readers over time; it decides nothing that is stored.
-                self.sleep(self.pause * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0))  # noqa: S311
+                self.sleep(self.pause * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0))
             try:
                 return self._attempt(address, start, stop)
             except _TryAgainError as error:
@@ -143,5 +143,7 @@ class _TryAgainError(Exception):
 
 def _whole(data: bytes, url: str, start: int, stop: int | None) -> bytes:
     if stop is not None and len(data) != stop - start:
-        raise SourceError(f"{url} gave {len(data)} bytes of [{start}, {stop}), expected {stop - start}; it is cut off or its index is of another file.")
+        raise SourceError(
+            f"{url} gave {len(data)} bytes of [{start}, {stop}), expected {stop - start}; it is cut off or its index is of another file."
+        )
     return data
