@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -113,7 +114,7 @@ class Inputs:
         values: np.ndarray = np.where(found[..., None], series.values[order][place], np.nan)
         return values
 
-    @property
+    @cached_property
     def frame(self) -> xr.Dataset:
         """Coordinates of the answer: ``init_time``, ``lead_time``, ``valid_time(init_time, lead_time)`` and places.
 

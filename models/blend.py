@@ -317,6 +317,8 @@ def learn_blend(past: Evidence | None, forecasters: Sequence[str], now: float, p
         cases = np.flatnonzero(past.bucket == bucket)
         if len(np.unique(np.floor(past.day[cases]))) >= _FEWEST_DAYS:
             choice = _choose(past.take(_thin(cases, past.day)), now)
+        elif len(np.unique(past.bucket)) == 1:
+            continue
         else:
             everything = everything or _choose(past.take(_thin(np.arange(len(past.day)), past.day)), now)
             choice = everything
@@ -425,7 +427,7 @@ def _choose(past: Evidence, now: float) -> _Choice | None:
     each = _crps_of(data.cdf - data.step[:, None], data.width)  # (n, k)
     days = len(np.unique(np.floor(data.day)))
     found = _judge(data, age, each) if days >= 2 * _FEWEST_DAYS else "mixture"
-    weights, kind, line = _learn(found, data, age, each)
+    weights, kind, line = _rules(data, age, each)[found]
     note = f"{_WORDS[found]}; {days} days verified"
     F = past.cdf.shape[1]
     full, scores = np.zeros(F), np.full(F, np.nan)
@@ -464,9 +466,8 @@ def _judge(data: Evidence, age: np.ndarray, each: np.ndarray) -> str:
         known, later = np.flatnonzero(position <= begin), np.flatnonzero((position > begin) & (position <= end))
         if not len(later):
             continue
-        learned, judged = data.take(known), data.take(later)
-        for name in _WORDS:
-            rule = _learn(name, learned, age[known], each[known])
+        judged = data.take(later)
+        for name, rule in _rules(data.take(known), age[known], each[known]).items():
             total[name] += float((age[later] * _score(rule, judged)).sum())
     plain = min(("mixture", "mixture recalibrated"), key=lambda name: total[name] * (1.0 + (0.2 * _MARGIN) * (name == "mixture")))
     best = min(total, key=lambda name: total[name])
@@ -495,25 +496,24 @@ def _shifted(p: np.ndarray, line: np.ndarray) -> np.ndarray:
     return np.where(p <= 0.0, 0.0, np.where(p >= 1.0, 1.0, odds / (1.0 + odds)))
 
 
-def _learn(name: str, data: Evidence, age: np.ndarray, each: np.ndarray) -> _Rule:
-    """A candidate: weights (k,), kind and recalibration."""
+def _rules(data: Evidence, age: np.ndarray, each: np.ndarray) -> dict[str, _Rule]:
+    """Every candidate, learned from these cases: weights (k,), kind and recalibration."""
     none = np.array([0.0, 1.0])
-    k = each.shape[1]
     score = np.average(each, axis=0, weights=age)
-    if name == "alone":
-        return np.eye(k)[score.argmin()], "mixture", none
-    if name == "equal":
-        good = score <= 1.25 * score.min()
-        return good / good.sum(), "mixture", none
-    kind: Kind = "average" if name.startswith("average") else "mixture"
     days = len(np.unique(np.floor(data.day)))
     prior = np.exp(-(score / max(score.min(), 1e-12) - 1.0) / _TEMPERATURE)
     prior /= prior.sum()
-    pull = _PULL / days
-    weights = _mixture_weights(data, age, prior, pull) if kind == "mixture" else _average_weights(data, age, prior, pull)
-    if name.endswith("recalibrated"):
-        return weights, kind, _fit_line(_pit(data, weights, kind), age, days)
-    return weights, kind, none
+    mixed = _mixture_weights(data, age, prior, _PULL / days)
+    averaged = _average_weights(data, age, prior, _PULL / days)
+    good = score <= 1.25 * score.min()
+    return {
+        "mixture": (mixed, "mixture", none),
+        "mixture recalibrated": (mixed, "mixture", _fit_line(_pit(data, mixed, "mixture"), age, days)),
+        "average": (averaged, "average", none),
+        "average recalibrated": (averaged, "average", _fit_line(_pit(data, averaged, "average"), age, days)),
+        "equal": (good / good.sum(), "mixture", none),
+        "alone": (np.eye(len(score))[score.argmin()], "mixture", none),
+    }
 
 
 def _crps_of(difference: np.ndarray, width: np.ndarray) -> np.ndarray:
@@ -535,7 +535,7 @@ def _mixture_weights(data: Evidence, age: np.ndarray, prior: np.ndarray, pull: f
 def _average_weights(data: Evidence, age: np.ndarray, prior: np.ndarray, pull: float) -> np.ndarray:
     """Minimise the pinball loss of the weighted mean of quantiles, smoothed, on the simplex."""
     levels, q = LEVELS[_COARSE], data.quantiles  # (n, k, C)
-    step = max(1, len(q) // 1500)
+    step = max(1, len(q) // 1000)
     q, y, a = q[::step].astype(np.float64), data.observed[::step], age[::step] / age[::step].sum()
     share = np.gradient(levels)
     error = y[:, None, None] - q
@@ -551,7 +551,7 @@ def _average_weights(data: Evidence, age: np.ndarray, prior: np.ndarray, pull: f
         return np.asarray(-flat @ (weight * slope.ravel()) + 2.0 * pull * (w - prior))
 
     bound = float((weight * (spread**2).sum(axis=0)).sum()) / (2.0 * soft) + 2.0 * pull
-    return _simplex(gradient, prior, bound, 150)
+    return _simplex(gradient, prior, bound, 80)
 
 
 def _simplex(gradient: Callable[[np.ndarray], np.ndarray], start: np.ndarray, bound: float, steps: int = 400) -> np.ndarray:

@@ -16,6 +16,7 @@ _SINGLE: Final[Mapping[str, str]] = MappingProxyType(
         "emos": "models.statistical.joint:JointEmos",
         "emos-stiff": "models.statistical.joint:stiff",
         "emos-loose": "models.statistical.joint:loose",
+        "forest": "models.statistical.forest:ResidualForest",
     }
 )
 """One forecaster an id; imported when built."""
