@@ -28,6 +28,12 @@ SPARE_DAYS: Final = 35
 # --- run -------------------------------------------------------------------------------------------------------------------------
 
 
+def midnight(time: np.datetime64) -> np.datetime64:
+    """00 UTC of the day of a time."""
+    found: np.datetime64 = time.astype("datetime64[D]").astype("datetime64[ns]")
+    return found
+
+
 def default_init_time(settings: Settings) -> np.datetime64:
     """The cycle a plain ``giomua run`` means: the newest run in the archive of real sources, else today's simulated 00 UTC.
 
@@ -40,7 +46,7 @@ def default_init_time(settings: Settings) -> np.datetime64:
     known = registry.grid_sources(settings)
     if all(name in known and known[name].spec.simulated for name in datasets):
         delay = max(known[name].spec.delay_hours for name in datasets)
-        return (now() - np.timedelta64(round(delay * 60), "m")).astype("datetime64[D]").astype("datetime64[ns]")
+        return midnight(now() - np.timedelta64(round(delay * 60), "m"))
     live = [newest_due(known[name]) for name in datasets if name in known]
     times = [*live, *(key_time(key) for key in archived)]
     if not times:
@@ -112,7 +118,7 @@ def simulate_command(
     """Make a cycle of the simulated atmosphere and the history before it."""
     from pipelines.simulate import simulate
 
-    chosen = init_time if init_time is not None else (now() - 6 * HOUR).astype("datetime64[D]").astype("datetime64[ns]")
+    chosen = init_time if init_time is not None else midnight(now() - 6 * HOUR)
     history = settings.training_days + SPARE_DAYS if days is None else days
     report = simulate(settings, chosen, history_days=history, progress=progress)
     result = report.as_json()

@@ -105,7 +105,7 @@ def probabilities(members: xr.Dataset, region: Region) -> xr.Dataset:
         "comment": "share of coupled members; missing where the spacing of lead times cannot resolve the window",
     }
     windows = np.array(region.rain.windows_hours, dtype="timedelta64[h]").astype("timedelta64[ns]")
-    found = above.to_dataset(name=f"{RAIN}_above").assign_coords(
+    found: xr.Dataset = above.to_dataset(name=f"{RAIN}_above").assign_coords(
         {
             WINDOW: (WINDOW, windows, {"long_name": "length of the window ending at valid time"}),
             THRESHOLD: (THRESHOLD, thresholds, {"long_name": "amount to pass", "units": "kg m-2"}),

@@ -135,7 +135,7 @@ def blend_equally(predictions: Predictions, variables: Sequence[str]) -> Blend:
         parts = {i: predictions.quantiles[i][variable] for i in ids if variable in predictions.quantiles[i]}
         groups = [[i for i in parts if i.startswith(kind)] for kind in (CALIBRATED, RAW)]
         values: np.ndarray | None = None
-        shares = dict.fromkeys(ids, 0.0)
+        shares: dict[str, np.ndarray] = {i: np.zeros(()) for i in ids}
         like: xr.DataArray | None = None
         for group in filter(None, groups):
             arrays = [parts[i].transpose(*parts[group[0]].dims) for i in group]
@@ -233,7 +233,8 @@ def with_humidity(members: xr.Dataset) -> xr.Dataset:
         return members
 
     def pressure(celsius: xr.DataArray) -> xr.DataArray:
-        return xr.apply_ufunc(np.exp, 17.62 * celsius / (243.12 + celsius))  # saturation vapour pressure over 6.112 hPa
+        found: xr.DataArray = xr.apply_ufunc(np.exp, 17.62 * celsius / (243.12 + celsius))
+        return found  # saturation vapour pressure over 6.112 hPa
 
     percent = (100.0 * pressure(members["dew_point_temperature_2m"]) / pressure(members["temperature_2m"])).clip(0.0, 100.0)
     name = "relative_humidity_2m"
