@@ -14,7 +14,7 @@ _SINGLE: Final[Mapping[str, str]] = MappingProxyType(
         "climatology": "models.statistical.climatology:Climatology",
         "persistence": "models.statistical.persistence:Persistence",
         "emos": "models.statistical.joint:JointEmos",
-        "emos-stiff": "models.statistical.joint:stiff",
+        "emos-recent": "models.statistical.joint:recent",
         "emos-loose": "models.statistical.joint:loose",
         "forest": "models.statistical.forest:ResidualForest",
     }

@@ -55,9 +55,9 @@ class Variant:
 VARIANTS: Final[Mapping[str, Variant]] = {
     variant.id: variant
     for variant in (
-        Variant("emos", 100.0, 730.0, "logistic"),
-        Variant("emos-stiff", 1000.0, None, "normal", 1.4),
-        Variant("emos-loose", 30.0, None, "logistic", 2.0 / 3.0),
+        Variant("emos", 1000.0, None, "logistic"),
+        Variant("emos-recent", 1000.0, 730.0, "logistic"),
+        Variant("emos-loose", 100.0, None, "normal", 1.4),
     )
 }
 
@@ -74,7 +74,7 @@ class Learned:
 
 
 class JointEmos:
-    """``emos``, ``emos-stiff``, ``emos-loose``."""
+    """``emos``, ``emos-recent``, ``emos-loose``."""
 
     def __init__(self, variant: str = "emos", device: str = "auto") -> None:
         if variant not in VARIANTS:
@@ -201,9 +201,9 @@ class JointEmos:
 _PARTS: Final = ("location", "log_scale", "station_location", "station_log_scale")
 
 
-def stiff() -> JointEmos:
-    """``emos-stiff``."""
-    return JointEmos("emos-stiff")
+def recent() -> JointEmos:
+    """``emos-recent``."""
+    return JointEmos("emos-recent")
 
 
 def loose() -> JointEmos:
