@@ -26,11 +26,13 @@ from torch import Tensor
 
 from data_catalog.dimensions import INIT_TIME, LEAD_TIME, STATION
 from models.base import LEVELS, ForecasterError, ForecasterSpec, Inputs, MissingInputError, NotFittedError, Pairs, check_state
-from models.statistical.fisher import fit_location_scale
+from models.statistical.fisher import Fit, fit_location_scale
 from models.statistical.shared import DAY, Shape, answer, array_of, device_of, members_of, observed_of, season, shape_of, wanted
 
 SEASON_DAYS: Final = 300.0  # shortest history from which a season is learned
 RIDGE: Final = 10.0  # observations that a coarser level counts for, where stations cannot tell
+_WEAK: Final = 1.0  # the same while finding out how much stations differ
+_STATIONS: Final = 5.0  # stations that RIDGE counts for in that
 CARRY_KM: Final = 50.0  # e-folding distance of station coefficients
 _POOL_ROWS: Final = 100_000  # rows of the pooled fits; more are thinned evenly
 _MOMENT_ROWS: Final = 8192  # ensembles reduced at once on a CPU: they stay in the cache
@@ -282,8 +284,44 @@ def _three_levels(y: Tensor, X: Tensor, Z: Tensor, options: dict) -> tuple[tuple
         return pool, (pool[0][:, None], pool[1][:, None])
     prior = (pool[0].repeat_interleave(stations, dim=0), pool[1].repeat_interleave(stations, dim=0))
     rows = [t.reshape(leads * stations, times, *t.shape[3:]) for t in (y, X, Z)]
-    own = fit_location_scale(*rows, ridge=RIDGE, prior=prior, **options)
-    return pool, (own.location.reshape(leads, stations, p), own.log_scale.reshape(leads, stations, q))
+    free = fit_location_scale(*rows, ridge=_WEAK, prior=prior, **options)
+    count = torch.isfinite(rows[0]).sum(dim=1)
+    middle, ridge = _between(free, torch.cat(prior, dim=1), count, stations)
+    own = fit_location_scale(*rows, ridge=ridge, prior=(middle[:, :p], middle[:, p:]), **options)
+    log_scale = own.log_scale.clone()
+    log_scale[:, 0] += _uncertainty(own, ridge, count)
+    return pool, (own.location.reshape(leads, stations, p), log_scale.reshape(leads, stations, q))
+
+
+def _uncertainty(fit: Fit, ridge: Tensor, count: Tensor) -> Tensor:
+    """(problem,) what to add to the log scale for coefficients learned from ``count`` rows.
+
+    With k coefficients of the location learned from n rows the residuals are too small by 1 - k / n in variance and a new case
+    varies by 1 + k / n (as in ordinary regression); k counts a coefficient by the share of it that the rows told, not the prior.
+    """
+    covariance = torch.linalg.inv(fit.curvature).diagonal(dim1=1, dim2=2)
+    told = (1.0 - ridge * fit.information * covariance).clamp(0.0, 1.0)[:, : fit.location.shape[1]].sum(dim=1)
+    return told / count.clamp(min=1)
+
+
+def _between(free: Fit, pool: Tensor, count: Tensor, stations: int) -> tuple[Tensor, Tensor]:
+    """Centre and strength of the stations' common prior, (problem, K) each, by empirical Bayes.
+
+    The centre is the mean of the stations of a lead: the pooled fit's scale, which holds the differences between stations too,
+    is too wide for one of them. The strength comes from the squared departures of the stations, less their sampling variance.
+    Both are steadied by :data:`_STATIONS` further stations that agree with the pool and differ as :data:`RIDGE` supposes.
+    """
+    sampling = torch.linalg.inv(free.curvature).diagonal(dim1=1, dim2=2)
+    supposed = 1.0 / (RIDGE * free.information).clamp(min=1e-12)
+    known = (count > 2 * pool.shape[1])[:, None] & torch.isfinite(sampling)
+    by_lead = torch.where(known, torch.cat([free.location, free.log_scale], dim=1) - pool, 0.0).reshape(-1, stations, pool.shape[1])
+    told = known.reshape(by_lead.shape).sum(dim=1, keepdim=True)  # (L, 1, K) stations that tell
+    centre = by_lead.sum(dim=1, keepdim=True) / told.clamp(min=1)
+    excess = torch.where(known, ((by_lead - centre) ** 2).reshape(pool.shape) - sampling, 0.0).sum(dim=0)
+    seen = known.sum(dim=0) / len(count) * stations
+    variance = (seen * (excess / known.sum(dim=0).clamp(min=1)).clamp(min=0.0) + _STATIONS * supposed.mean(dim=0)) / (seen + _STATIONS)
+    centre = (pool.reshape(by_lead.shape) + centre * told / (told + _STATIONS)).reshape(pool.shape)
+    return centre, 1.0 / (variance * free.information).clamp(min=1e-12)
 
 
 def _thin(rows: list[Tensor]) -> list[Tensor]:

@@ -38,6 +38,8 @@ class Fit(NamedTuple):
         log_scale: (batch, q).
         curvature: (batch, p + q, p + q) second derivatives of the penalised negative log-likelihood there; its inverse is the
             covariance of the coefficients.
+        information: (batch, p + q) what one average row tells about each coefficient, if the scale were the spread of ``y``: the unit
+            of ``ridge``.
         loss: (batch,) negative log-likelihood without the penalty, summed over rows.
         converged: (batch,) bool.
     """
@@ -45,6 +47,7 @@ class Fit(NamedTuple):
     location: Tensor
     log_scale: Tensor
     curvature: Tensor
+    information: Tensor
     loss: Tensor
     converged: Tensor
 
@@ -333,7 +336,7 @@ def _solve(problem: _Problem, iterations: int, tolerance: float) -> tuple[Tensor
         done = done | (damping > 1e9)
         if bool(done.all()):
             break
-    return theta[:, : problem.p], theta[:, problem.p :], hessian, loss, done & (damping <= 1e9)
+    return theta[:, : problem.p], theta[:, problem.p :], hessian, problem.metric, loss, done & (damping <= 1e9)
 
 
 def _step(hessian: Tensor, gradient: Tensor, scale: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
