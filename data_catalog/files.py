@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
@@ -87,10 +88,11 @@ class LocalFiles:
 
     def read(self, path: str) -> bytes:
         """See :class:`Files`."""
-        try:
-            return (self.folder / path).read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise StoreNotFoundError(f"There is no file {self.location(path)}.") from error
+        with explained("read", self.location(path), self.folder):
+            try:
+                return (self.folder / path).read_bytes()
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+                raise StoreNotFoundError(f"There is no file {self.location(path)}.") from error
 
     def write(self, path: str, data: bytes) -> None:
         """See :class:`Files`."""
@@ -106,7 +108,8 @@ class LocalFiles:
     def exists(self, path: str) -> bool:
         """See :class:`Files`."""
         target = self.folder / path
-        return target.is_file() or (target / MARKER).is_file()
+        with explained("look for", str(target), self.folder):
+            return target.is_file() or (target / MARKER).is_file()
 
     def sizes(self, path: str) -> dict[str, int]:
         """See :class:`Files`."""
@@ -115,10 +118,11 @@ class LocalFiles:
 
     def folders(self, path: str) -> list[str]:
         """See :class:`Files`."""
-        try:
-            return sorted(entry.name for entry in os.scandir(self.folder / path) if entry.is_dir())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        with explained("list", self.location(path), self.folder):
+            try:
+                return sorted(entry.name for entry in os.scandir(self.folder / path) if entry.is_dir())
+            except (FileNotFoundError, NotADirectoryError):
+                return []
 
     def delete(self, path: str) -> None:
         """See :class:`Files`."""
@@ -236,10 +240,11 @@ class ObjectFiles:
         with explained("publish", self.location(path)):
             if self._has(f"{path}/{MARKER}"):
                 return False
-            for file in _files_under(staged):
-                name = file.relative_to(staged).as_posix()
-                if name != MARKER:
-                    obstore.put(self._store, f"{path}/{name}", file)
+            names = [file.relative_to(staged).as_posix() for file in _files_under(staged)]
+            with ThreadPoolExecutor(max_workers=8) as pool:
+                uploads = [pool.submit(obstore.put, self._store, f"{path}/{name}", staged / name) for name in names if name != MARKER]
+            for upload in uploads:
+                upload.result()
             try:
                 obstore.put(self._store, f"{path}/{MARKER}", (staged / MARKER).read_bytes(), mode="create")
             except (AlreadyExistsError, FileExistsError, PreconditionError):

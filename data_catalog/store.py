@@ -402,25 +402,25 @@ def _write(
 
 
 def _encoding(variable: xr.Variable, chunks: Mapping[str, int], shards: Mapping[str, int]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    """How one variable is kept; every chunk carries a checksum, so that damage is an error and never a value."""
+    from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+    is_number = variable.dtype.kind in "fiu"
+    pack = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=variable.dtype.itemsize) if is_number else ZstdCodec(level=1)
+    found: dict[str, Any] = {"compressors": (pack, Crc32cCodec())}
     if variable.dtype.kind == "f":
         found |= {"fill_value": np.nan, "_FillValue": np.nan}
     elif variable.dtype.kind == "M":
         found |= {"dtype": "int64", "units": _EPOCH, "calendar": "proleptic_gregorian"}
     elif variable.dtype.kind == "m":
         found |= {"dtype": "int64", "units": "seconds"}
-    if variable.ndim == 0 or variable.size == 0:
-        return found
-    sizes = dict(zip(map(str, variable.dims), variable.shape, strict=True))
-    chunk = {dim: min(size, chunks.get(dim, TILE.get(dim, size))) for dim, size in sizes.items()}
-    shard = {dim: _round_up(min(size, shards.get(dim, size)), chunk[dim]) for dim, size in sizes.items()}
-    found["chunks"] = tuple(chunk.values())
-    if shard != chunk:
-        found["shards"] = tuple(shard.values())
-    if variable.dtype.kind in "fiu":
-        from zarr.codecs import BloscCodec
-
-        found["compressors"] = (BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=variable.dtype.itemsize),)
+    if variable.size > 0:
+        sizes = dict(zip(map(str, variable.dims), variable.shape, strict=True))
+        chunk = {dim: min(size, chunks.get(dim, TILE.get(dim, size))) for dim, size in sizes.items()}
+        shard = {dim: _round_up(min(size, shards.get(dim, size)), chunk[dim]) for dim, size in sizes.items()}
+        found["chunks"] = tuple(chunk.values())
+        if shard != chunk:
+            found["shards"] = tuple(shard.values())
     return found
 
 
