@@ -24,10 +24,11 @@ from data_catalog.dimensions import attributes as coordinate_attributes
 from data_catalog.errors import ConfigurationError, UnknownNameError
 from data_catalog.variables import VARIABLES
 from data_catalog.variables import attributes as variable_attributes
-from models.base import LEVELS, Forecaster, ForecasterError, Inputs
+from models.base import LEVELS, Forecaster, ForecasterError, Inputs, to_quantiles
 from models.blend import BlendState, Evidence, apply_blend, bucket_of, evidence, join, learn_blend
 from models.registry import build, forecaster_ids
 from training.archives import DAY, Archive, read_archive
+from training.scoring import Cases, of_members, of_quantiles, score_rows
 
 Refit = Literal["never", "monthly", "daily"]
 Progress = Callable[[str, int, int], None]
@@ -117,35 +118,6 @@ class Record:
     station: list[np.ndarray] = field(default_factory=list)
     weights: list[tuple[np.datetime64, BlendState]] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class Cases:
-    """Statistics of every test case that all rows have.
-
-    Attributes:
-        rows: Row names.
-        statistics: By name, (rows, cases).
-        observed: (cases,).
-        init_time: (cases,).
-        lead_hours: (cases,).
-        station: (cases,) ids.
-        thresholds: Of the Brier scores.
-    """
-
-    rows: tuple[str, ...]
-    statistics: Mapping[str, np.ndarray]
-    observed: np.ndarray
-    init_time: np.ndarray
-    lead_hours: np.ndarray
-    station: np.ndarray
-    thresholds: tuple[float, ...]
-
-    @property
-    def valid_time(self) -> np.ndarray:
-        """(cases,) datetime64."""
-        found: np.ndarray = self.init_time + (self.lead_hours * 3600e9).round().astype("timedelta64[ns]")
-        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -395,7 +367,7 @@ class _Walk:
                 continue
             inputs = informed if forecaster.spec.needs_observations else plain
             try:
-                said = _quantiles_of(forecaster.fit(pairs), inputs, name)
+                said = _said(forecaster.fit(pairs), inputs, name)
             except ForecasterError as error:
                 if block.test:
                     self.record.skipped.setdefault(forecaster_id, str(error).rstrip("."))
@@ -484,10 +456,10 @@ class _Walk:
             if row in self.raw:
                 members = archive.pairs.sources[row.removeprefix("raw_")][archive.variable].isel({INIT_TIME: block.rows})
                 flat = members.values.reshape(-1, members.sizes[ENSEMBLE_MEMBER])[cases]
-                found.append(_of_members(flat.astype(np.float64), y, self.thresholds))
+                found.append(of_members(flat.astype(np.float64), y, self.thresholds))
             else:
                 flat = said[row].reshape(-1, len(LEVELS))[cases]
-                found.append(_of_quantiles(flat.astype(np.float64), y, self.thresholds))
+                found.append(of_quantiles(flat.astype(np.float64), y, self.thresholds))
         for name in found[0]:
             record.statistics.setdefault(name, []).append(np.stack([f[name] for f in found]).astype(np.float32))
         record.observed.append(y)
@@ -497,10 +469,8 @@ class _Walk:
         record.station.append(np.broadcast_to(np.arange(observed.shape[2])[None, None], observed.shape).ravel()[cases])
 
 
-def _quantiles_of(forecaster: Forecaster, inputs: Inputs, name: str) -> np.ndarray:
+def _said(forecaster: Forecaster, inputs: Inputs, name: str) -> np.ndarray:
     """(init_time, lead_time, station, quantile) float32."""
-    from models.base import to_quantiles
-
     said = forecaster.predict(inputs)
     if name not in said:
         raise ForecasterError(f"no forecast of {name}")
@@ -533,94 +503,7 @@ def _resolution(observed: np.ndarray) -> float:
     return 0.1
 
 
-# Statistics of one case and scores of many ------------------------------------------------------------------------------------
-
-
-def _of_members(members: np.ndarray, y: np.ndarray, thresholds: Sequence[float]) -> dict[str, np.ndarray]:
-    """Statistics (n,) of raw ensembles (n, M): the empirical distribution."""
-    from models.scores.crps import crps_ensemble
-
-    there = np.isfinite(members)
-    count = there.sum(axis=1)
-    known = count > 0
-    nothing = np.where(known, 1.0, np.nan)
-    held = np.where(there, members, 0.0)
-    mean = held.sum(axis=1) / np.maximum(count, 1)
-    variance = np.where(there, (members - mean[:, None]) ** 2, 0.0).sum(axis=1) / np.maximum(count - 1, 1)
-    below = ((members < y[:, None]) & there).sum(axis=1) / np.maximum(count, 1)
-    upto = ((members <= y[:, None]) & there).sum(axis=1) / np.maximum(count, 1)
-    ordered = np.sort(np.where(there, members, np.inf), axis=1)
-    centre = np.stack([(count - 1).clip(min=0) // 2, count // 2], axis=1).clip(max=members.shape[1] - 1)
-    middle = np.take_along_axis(ordered, centre, axis=1).mean(axis=1)
-    several = np.where(count > 1, 1.0, np.nan)
-    found = {
-        "crps": crps_ensemble(members, y),
-        "fair_crps": crps_ensemble(members, y, fair=True) if members.shape[1] > 1 else np.full(len(y), np.nan),
-        "absolute_error": np.abs(np.where(known, middle, np.nan) - y),
-        "error": (mean - y) * nothing,
-        "variance": variance * (count + 1) / np.maximum(count, 1) * several,
-        "pit": 0.5 * (below + upto) * nothing,
-        "pit_low": below * several,
-        "pit_high": upto * several,
-    }
-    for threshold in thresholds:
-        above = ((members > threshold) & there).sum(axis=1) / np.maximum(count, 1)
-        found[f"brier_gt_{threshold:g}"] = (above - (y > threshold)) ** 2 * nothing
-    return _with_coverage(found)
-
-
-def _of_quantiles(q: np.ndarray, y: np.ndarray, thresholds: Sequence[float]) -> dict[str, np.ndarray]:
-    """Statistics (n,) of quantile forecasts (n, Q)."""
-    error = y[:, None] - q
-    pinball = np.maximum(LEVELS * error, (LEVELS - 1.0) * error)
-    share = np.gradient(LEVELS)
-    share[0] += LEVELS[0]
-    share[-1] += 1.0 - LEVELS[-1]
-    share /= share.sum()
-    mean = q @ share
-    low, high = _cdf_at(q, y)
-    found = {
-        "crps": 2.0 * np.trapezoid(pinball, LEVELS, axis=1),
-        "fair_crps": np.full(len(y), np.nan),
-        "absolute_error": np.abs(q[:, len(LEVELS) // 2] - y),
-        "error": mean - y,
-        "variance": ((q - mean[:, None]) ** 2) @ share,
-        "pit": 0.5 * (low + high),
-        "pit_low": low,
-        "pit_high": high,
-    }
-    for threshold in thresholds:
-        below = _cdf_at(q, np.full(len(q), threshold))[1]
-        found[f"brier_gt_{threshold:g}"] = (1.0 - below - (y > threshold)) ** 2
-    return _with_coverage(found)
-
-
-def _cdf_at(q: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """F(y-) and F(y) of quantile forecasts: linear between quantiles, a jump where several share a value, 0 and 1 beyond."""
-    rows = np.arange(len(q))
-    found = []
-    for place in ((q < y[:, None]).sum(axis=1), (q <= y[:, None]).sum(axis=1)):
-        inner = np.clip(place, 1, q.shape[1] - 1)
-        a, b = q[rows, inner - 1], q[rows, inner]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            part = np.where(b > a, np.clip((y - a) / np.where(b > a, b - a, 1.0), 0.0, 1.0), 0.0)
-        value = LEVELS[inner - 1] + part * (LEVELS[inner] - LEVELS[inner - 1])
-        found.append(np.where(place == 0, 0.0, np.where(place == q.shape[1], 1.0, value)))
-    missing = np.isnan(q[:, 0])
-    low = np.where(missing, np.nan, np.minimum(found[0], found[1]))
-    return low, np.where(missing, np.nan, found[1])
-
-
-def _with_coverage(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Adds the share of [F(y-), F(y)] inside the central 50 and 90 %."""
-    low, high = found.pop("pit_low"), found.pop("pit_high")
-    for percent in (50, 90):
-        a, b = 0.5 - percent / 200.0, 0.5 + percent / 200.0
-        mass = high - low
-        inside = np.clip(np.minimum(high, b) - np.maximum(low, a), 0.0, None) / np.where(mass > 1e-12, mass, 1.0)
-        point = np.where(np.isnan(low), np.nan, ((low >= a - 1e-12) & (low <= b + 1e-12)).astype(np.float64))
-        found[f"coverage_{percent}"] = np.where(mass > 1e-12, inside, point)
-    return found
+# What is written ---------------------------------------------------------------------------------------------------------------
 
 
 def _common(record: Record, archive: Archive, thresholds: Sequence[float]) -> tuple[Cases, list[str]]:
@@ -653,38 +536,6 @@ def _common(record: Record, archive: Archive, thresholds: Sequence[float]) -> tu
         tuple(thresholds),
     )
     return cases, notes
-
-
-def score_rows(cases: Cases) -> list[dict[str, Any]]:
-    """Rows of ``scores.csv``: every forecaster by lead, and over all."""
-    rows = []
-    leads = np.unique(cases.lead_hours)
-    for i, name in enumerate(cases.rows):
-        for lead in [None, *leads]:
-            cut = slice(None) if lead is None else cases.lead_hours == lead
-            own = {k: v[i][cut] for k, v in cases.statistics.items()}
-            rows.append(_scores(name, "all" if lead is None else f"{lead:g}", own, cases.thresholds))
-    return rows
-
-
-def _scores(name: str, lead: str, s: Mapping[str, np.ndarray], thresholds: Sequence[float]) -> dict[str, Any]:
-    def mean(values: np.ndarray) -> float | str:
-        return float(values.mean()) if np.isfinite(values).all() else ""
-
-    variance, error = mean(s["variance"]), float(np.sqrt(np.mean(s["error"] ** 2)))
-    return {
-        FORECASTER: name,
-        "lead_time_hours": lead,
-        "n": len(s["crps"]),
-        "crps": mean(s["crps"]),
-        "fair_crps": mean(s["fair_crps"]),
-        "mae": mean(s["absolute_error"]),
-        "bias": mean(s["error"]),
-        "coverage_50": mean(s["coverage_50"]),
-        "coverage_90": mean(s["coverage_90"]),
-        "spread_error": float(np.sqrt(variance)) / error if isinstance(variance, float) and error > 0 else "",
-        **{f"brier_gt_{t:g}": mean(s[f"brier_gt_{t:g}"]) for t in thresholds},
-    }
 
 
 def weight_rows(weights: Sequence[tuple[np.datetime64, BlendState]], leads: Sequence[float]) -> list[dict[str, Any]]:
@@ -743,9 +594,3 @@ def _iso(time: np.datetime64) -> str:
 def _span(archive: Archive, block: Block) -> str:
     inits = archive.pairs.frame[INIT_TIME].values[block.rows]
     return f"{_iso(inits[0])} to {_iso(inits[-1])}"
-
-
-__all__ = [
-    "BacktestConfig", "BacktestResult", "Block", "Cases", "choose_forecasters", "parse_day", "parse_sources", "plan", "run_backtest",
-    "score_rows", "visible", "weight_rows",
-]
