@@ -23,6 +23,7 @@ from data_catalog.grib.accumulation import Total, to_intervals
 
 LEAD_TIME_BOUNDS: Final = "lead_time_bounds"
 _SECOND: Final = np.timedelta64(1, "s")
+_ROUNDING: Final = 2.0**-22         # of 32-bit numbers, where a header's reference value and a decoded one are rounded
 _NOT_A_TIME: Final = np.timedelta64("NaT", "ns")
 
 
@@ -130,12 +131,8 @@ def _spread(values: np.ndarray, own: tuple[np.ndarray, np.ndarray], latitude: np
 
 def _layer(field: Field, latitude: np.ndarray, longitude: np.ndarray) -> _Layer:
     start = None if field.interval_start is None else int(field.interval_start / _SECOND)
-    lead = int(field.lead_time / _SECOND)
-    values, step = _spread(field.values, (field.latitude, field.longitude), latitude, longitude), field.step
-    known = variables.VARIABLES.get(field.variable)
-    if known is not None and known.kind == "mean" and field.process == "sum" and start is not None:
-        values, step = values / np.float32(lead - start), step / (lead - start)
-    return _Layer(lead, field.member, start, values, step)
+    values = _spread(field.values, (field.latitude, field.longitude), latitude, longitude)
+    return _Layer(int(field.lead_time / _SECOND), field.member, start, values, field.step)
 
 
 def _present_layers(present: xr.Dataset, name: str, latitude: np.ndarray, longitude: np.ndarray) -> list[_Layer]:
@@ -201,7 +198,8 @@ def _intervals(name: str, layers: Iterable[_Layer], *, integrate: bool) -> tuple
             if layer.start is not None and layer.start < layer.lead:
                 seconds = layer.lead - layer.start if integrate else 1
                 values = layer.values.astype(np.float64) * seconds
-                totals.append(Total(layer.start, layer.lead, values, layer.step * seconds / 2, layer.rank))
+                error = layer.step * seconds + _ROUNDING * float(np.nanmax(np.abs(values), initial=0.0))
+                totals.append(Total(layer.start, layer.lead, values, error, layer.rank))
         amounts, reasons = to_intervals(totals)
         step = max((layer.step for layer in own), default=0.0)
         for amount in amounts:

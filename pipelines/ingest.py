@@ -11,7 +11,7 @@ import re
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,10 +27,12 @@ from data_catalog.manifest import Manifest, MessageRow, QuarantineRow, Revision
 from data_catalog.regions import Region
 from data_catalog.sources.base import FieldKey, GridSource, Progress, Span, Transport, silent
 from data_catalog.store import Root
+from data_catalog.variables import VARIABLES
 
 _HOUR: Final = np.timedelta64(1, "h")
 _FETCHES: Final = 4             # downloads side by side
 _AHEAD: Final = 16              # downloads held in memory before they are decoded
+_REFUSED: Final = ("file", "message", "part", "reason", "kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,10 @@ class ImportReport:
 
     def as_json(self) -> dict[str, list[dict[str, Any]]]:
         """The form of ``giomua import --json``."""
-        why = ("file", "message", "part", "reason")
         columns = {
             "taken": ("file", "message", "part", "dataset", "variable", "init_time", "lead_time", "member", "store"),
-            "skipped": why,
-            "quarantined": (*why, "kept"),
+            "skipped": ("file", "message", "part", "reason"),
+            "quarantined": _REFUSED,
         }
         return {kind: [{name: getattr(row, name) for name in names} for row in getattr(self, kind)] for kind, names in columns.items()}
 
@@ -102,6 +103,18 @@ class IngestReport:
     taken: tuple[FieldKey, ...]
     missing: tuple[tuple[FieldKey, str], ...]
     quarantined: tuple[Row, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The form of ``giomua ingest --json``."""
+        return {
+            "dataset": self.dataset,
+            "init_time": cycle_key(self.init_time),
+            "store": None if self.revision is None else self.revision.path,
+            "revision": None if self.revision is None else self.revision.revision,
+            "taken": [asdict(key) for key in self.taken],
+            "missing": [{**asdict(key), "reason": reason} for key, reason in self.missing],
+            "quarantined": [{name: getattr(row, name) for name in _REFUSED} for row in self.quarantined],
+        }
 
 
 def import_files(
@@ -197,13 +210,13 @@ def ingest_cycle(
         StoreError: The archive cannot be written.
     """
     name = source.spec.dataset
-    plan, expected = source.plan(init_time, transport), source.expected(init_time)
+    expected = source.expected(init_time)
     latest = manifest.latest(name, cycle_key(init_time))
+    if latest is not None and latest.complete and latest.details.get("expected") == _fingerprint(expected):
+        return IngestReport(name, init_time, latest, (), (), ())
+    plan = source.plan(init_time, transport)
     there = frozenset() if latest is None else _keys(root.open_store(latest.path).load())
-    wanted: dict[str, list[Span]] = defaultdict(list)
-    for span in plan.spans:
-        if span.key not in there:
-            wanted[f"{span.url}:{span.start}-{'' if span.stop is None else span.stop}"].append(span)
+    wanted = _wanted(plan.spans, there)
     book = _Book(root, manifest, name, {source_name: [span.key for span in spans] for source_name, spans in wanted.items()})
     book.reasons.update(plan.missing)
     found: list[Taken] = []
@@ -232,6 +245,28 @@ def ingest_cycle(
     book.write()
     taken = tuple(sorted({_key(outcome) for outcome in believed} & there))
     return IngestReport(name, init_time, revision, taken, _missing(expected, there, book.reasons), tuple(book.quarantined))
+
+
+def _fingerprint(keys: frozenset[FieldKey]) -> str:
+    """A short name for a set of fields, the same in every process."""
+    text = "\n".join(f"{key.variable} {key.lead_hours} {key.member}" for key in sorted(keys))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _wanted(spans: Sequence[Span], there: frozenset[FieldKey]) -> dict[str, list[Span]]:
+    """The spans to fetch by the name they go by; two fields of one message share one.
+
+    Of a member's sums and means all leads are fetched again when one is new: amounts are differences of totals, and made from all of them
+    they do not depend on the order in which those came.
+    """
+    new = {(span.key.variable, span.key.member) for span in spans if span.key not in there}
+    found: dict[str, list[Span]] = defaultdict(list)
+    for span in spans:
+        known = VARIABLES.get(span.key.variable)
+        again = known is not None and known.kind in ("sum", "mean") and (span.key.variable, span.key.member) in new
+        if again or span.key not in there:
+            found[f"{span.url}:{span.start}-{'' if span.stop is None else span.stop}"].append(span)
+    return found
 
 
 def _edges(region: Region) -> tuple[float, float, float, float]:
@@ -373,7 +408,7 @@ def _store(
         missing = [[one.variable, one.lead_hours, one.member, reason] for one, reason in _missing(expected, there, explained)]
         revision = manifest.add_revision(
             name, key, ref, available_time=np.datetime64("now") if available_time is None else available_time,
-            complete=expected <= there, details={"missing": missing, "notes": list(notes)},
+            complete=expected <= there, details={"missing": missing, "notes": list(notes), "expected": _fingerprint(expected)},
         )    # fmt: skip
         if revision.revision <= (0 if latest is None else latest.revision + 1):
             return _Stored(revision, there, tuple(refused))

@@ -24,7 +24,7 @@ class Total:
         start: Seconds after the reference time.
         end: Likewise, later than ``start``.
         values: Amount. (latitude, longitude)
-        error: Half the packing step: what ``values`` may be off by.
+        error: What ``values`` may be off by: their packing step, and the rounding of 32-bit numbers.
         rank: Where totals contradict each other, the lower rank is believed: 0 for what just came, 1 for what was there before.
     """
 

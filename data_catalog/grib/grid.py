@@ -36,6 +36,7 @@ class Grid:
         longitude: Degrees east, -180..180, ascending. (longitude,)
         index: Place of each point in the message's values. (latitude, longitude)
         points: Values the whole grid has.
+        across: Points in a row when values lie row by row, else 0.
         note: What was done that a reader should know, or "".
     """
 
@@ -44,7 +45,13 @@ class Grid:
     longitude: np.ndarray
     index: np.ndarray
     points: int
+    across: int = 0
     note: str = ""
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """First and last row that has kept points, in scanning order, where values lie row by row."""
+        return int(self.index.min()) // self.across, int(self.index.max()) // self.across
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,7 @@ def read_grid(section: bytes, edition: int, edges: Edges) -> Grid | str:
         return "outside the region"
     return Grid(
         _name(found, latitude, spacing, longitude, step), latitude[rows], kept, _places(found, rows[:, None], columns[None, :]),
-        found.across * found.down,
+        found.across * found.down, 0 if found.scanning & 0x20 else found.across,
     )    # fmt: skip
 
 
@@ -184,7 +191,7 @@ def _reduced(found: _Description, latitude: np.ndarray, rows: np.ndarray, box: t
     nearest = np.rint(columns[None, :] / densest * counts[rows, None]).astype(np.int64) % counts[rows, None]
     index = np.ascontiguousarray(starts[rows, None] + nearest, dtype=np.int32)
     name = f"n{found.parallels}" if found.gaussian else f"reduced{found.down}"
-    return Grid(name, latitude[rows], kept, index, int(counts.sum()), "reduced grid: nearest point along each latitude")
+    return Grid(name, latitude[rows], kept, index, int(counts.sum()), note="reduced grid: nearest point along each latitude")
 
 
 def _name(found: _Description, latitude: np.ndarray, spacing: float, longitude: np.ndarray, step: float) -> str:

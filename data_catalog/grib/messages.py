@@ -7,7 +7,7 @@ Nothing here decodes a payload and nothing here can crash on a damaged one: it i
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,6 +23,8 @@ MINIMUM: Final = 3
 UNSTATED: Final = 255
 """Statistical processes of code table 4.10; GRIB 1's time range indicators are mapped to them."""
 
+_SIMPLE: Final = 0
+_CCSDS: Final = 42
 _SECONDS2: Final = {0: 60, 1: 3600, 2: 86400, 10: 10800, 11: 21600, 12: 43200, 13: 1}
 _SECONDS1: Final = {0: 60, 1: 3600, 2: 86400, 10: 10800, 11: 21600, 12: 43200, 13: 900, 14: 1800, 254: 1}
 _FOLLOWS: Final = {0: {1}, 1: {2, 3, 4}, 2: {3}, 3: {4}, 4: {5}, 5: {6}, 6: {7}, 7: {2, 3, 4, 8}}
@@ -84,7 +86,8 @@ class Header:
         ensemble: Whether the field is a member of an ensemble.
         step: Distance of two neighbouring packed values, in the message's unit; 0 where the packing has none.
         masked: Whether values may be missing (bitmap, or missing-value management of complex packing).
-        single: Whether 32-bit floats are exact enough and faster: simple and CCSDS packing.
+        packing: Data representation template of GRIB 2 (code table 5.0); 0, simple, or -1 in GRIB 1.
+        width: Bits of a packed value.
         points: Values the grid has.
         grid: The octets that describe the grid.
     """
@@ -105,7 +108,8 @@ class Header:
     ensemble: bool
     step: float
     masked: bool
-    single: bool
+    packing: int
+    width: int
     points: int
     grid: bytes
 
@@ -242,6 +246,74 @@ def message_bytes(data: Bytes, piece: Piece) -> bytes:
     return head + (16 + len(body) + 4).to_bytes(8, "big") + body + b"7777"
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Which rows of a message are to be unpacked; offsets of its sections within the message.
+
+    Attributes:
+        grid: Of section 3.
+        packing: Of section 5.
+        payload: Of section 7.
+        first: First row, from 0.
+        last: Last row.
+        across: Points in a row.
+        width: Bits of a packed value in simple packing; 0 when the rows before ``first`` cannot be left out.
+    """
+
+    grid: int
+    packing: int
+    payload: int
+    first: int
+    last: int
+    across: int
+    width: int
+
+    @property
+    def points(self) -> int:
+        """Values that are unpacked."""
+        return (self.last - self.first + 1) * self.across
+
+
+def plan_cut(piece: Piece, header: Header, rows: tuple[int, int], across: int) -> Cut | None:
+    """How to unpack only the rows that are needed, None where all have to be.
+
+    In simple packing a value's place is known, so that any run of rows can stand alone; a CCSDS stream is read from its start, and can
+    end early. A bitmap, or any other packing, needs the whole.
+
+    Args:
+        piece: The field.
+        header: Its header.
+        rows: First and last row needed, in scanning order.
+        across: Points in a row.
+    """
+    if piece.edition != 2 or piece.parts != 1 or header.masked or header.packing not in (_SIMPLE, _CCSDS) or not header.width:
+        return None
+    grid, packing, payload = (piece.sections[number][0] - piece.offset for number in (3, 5, 7))
+    whole_octets = header.packing == _SIMPLE and across * header.width % 8 == 0
+    return Cut(grid, packing, payload, rows[0] if whole_octets else 0, rows[1], across, header.width if whole_octets else 0)
+
+
+def cut_rows(read: Callable[[int, int], bytes], length: int, cut: Cut) -> bytes:
+    """A GRIB 2 message of some rows of another one, to be unpacked for its values alone: its corners are still the other's.
+
+    Args:
+        read: Octets [start, stop) of the other message; only what is needed is read.
+        length: Its octets.
+        cut: The rows.
+    """
+    down = cut.last - cut.first + 1
+    head = bytearray(read(0, cut.payload))
+    head[cut.grid + 6 : cut.grid + 10] = head[cut.packing + 5 : cut.packing + 9] = (down * cut.across).to_bytes(4, "big")
+    head[cut.grid + 34 : cut.grid + 38] = down.to_bytes(4, "big")
+    if not cut.width:
+        return bytes(head + read(cut.payload, length))
+    row = cut.across * cut.width // 8
+    start = cut.payload + 5 + cut.first * row
+    data = read(start, start + down * row)
+    head[8:16] = (len(head) + 5 + len(data) + 4).to_bytes(8, "big")
+    return bytes(head + (5 + len(data)).to_bytes(4, "big") + b"\x07" + data + b"7777")
+
+
 def read_header(data: Bytes, piece: Piece) -> Header:
     """What a field is, from its header alone, with every length that can be checked checked.
 
@@ -309,7 +381,7 @@ def _header2(data: Bytes, piece: Piece) -> Header:
         statistic=statistic,
         reference=_time(unsigned(data, one + 12, 2), data[one + 14], data[one + 15], data[one + 16], data[one + 17], data[one + 18]),
         start=start, end=end, member=member, ensemble=ensemble, step=step,
-        masked=data[bits + 5] != 255 or kind in (2, 3), single=kind in (0, 42), points=points,
+        masked=data[bits + 5] != 255 or kind in (2, 3), packing=kind, width=data[packing + 19], points=points,
         grid=bytes(data[slice(*piece.sections[3])]),
     )    # fmt: skip
 
@@ -366,7 +438,7 @@ def _header1(data: Bytes, piece: Piece) -> Header:
         reference=_time((century - 1) * 100 + year, data[one + 13], data[one + 14], data[one + 15], data[one + 16]),
         start=start, end=end, member=member, ensemble=ensemble,
         step=2.0 ** signed(data, payload[0] + 4, 2) * 10.0 ** -signed(data, one + 26, 2) if simple else 0.0,
-        masked=masked, single=simple, points=points, grid=bytes(data[slice(*grid)]),
+        masked=masked, packing=0 if simple else -1, width=width, points=points, grid=bytes(data[slice(*grid)]),
     )    # fmt: skip
 
 

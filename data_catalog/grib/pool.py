@@ -21,13 +21,19 @@ import numpy as np
 
 from data_catalog.errors import DecodeError, WorkerDiedError
 from data_catalog.grib.grid import Edges, Grid, read_grid
-from data_catalog.grib.messages import Flaw, Header, Piece, message_bytes, read_header, scan
+from data_catalog.grib.messages import Flaw, Header, Piece, message_bytes, plan_cut, read_header, scan
 from data_catalog.grib.vocabulary import Meaning, dataset_name, describe, meaning
 from data_catalog.grib.worker import Answer, Job
 from data_catalog.variables import VARIABLES
 
 _BATCH: Final = 8           # messages handed over at once: enough to hide the hand-over, few enough to share a file among workers
-_TRIES: Final = 3           # attempts to start a worker
+_ENVIRONMENT: Final = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # glibc hands large buffers back after each message and gets them anew, page by page; kept, they save a third of the CPU time.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 28),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class Field:
         interval_start: Lead time at which the interval starts; None for an instant.
         lead_time: Lead time at which it ends, or of the instant.
         member: 0 for the control or the only member.
-        units: Of the values. A sum of a variable that is a mean in the catalog is in those units times seconds.
+        units: Of the values.
         process: instant, mean, sum, maximum or minimum over the interval.
         values: float32, NaN where missing. (latitude, longitude)
         latitude: Degrees north, descending.
@@ -58,7 +64,6 @@ class Field:
         step: Distance of two neighbouring packed values, in ``units``: half of it is the packing's error.
         message: The message's place in its source, from 1.
         part: The field's place in the message, from 1.
-        sha256: Of the message as it came.
         attributes: What else a reader should know: grid, how it was remapped.
     """
 
@@ -76,7 +81,6 @@ class Field:
     step: float
     message: int
     part: int
-    sha256: str
     attributes: dict[str, Any]
 
 
@@ -144,7 +148,7 @@ class _Worker:
         with theirs:
             # The folders to import from are handed over as they are here, so that a worker finds what its parent found.
             program = f"import sys; sys.path[:] = {sys.path!r}; from data_catalog.grib.worker import serve; serve({theirs.fileno()})"
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+            environment = {**os.environ, **_ENVIRONMENT}
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program], pass_fds=[theirs.fileno()], env=environment,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -195,6 +199,13 @@ class DecodePool:
         """End the worker processes."""
         while self._workers:
             self._workers.pop().stop()
+
+    def start(self) -> None:
+        """Start the workers now and wait until they are ready; otherwise they start with the first message."""
+        while len(self._workers) < self._count:
+            self._workers.append(_Worker())
+        while not all(worker.ready for worker in self._workers):
+            self._listen(deque())
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -328,7 +339,7 @@ def _slot(source: Source, data: Any, found: Piece | Flaw, edges: Edges, keep_unk
     octets = b"" if whole else message_bytes(data, found)
     job = Job(
         str(source.path) if whole else "", found.offset, found.length if whole else len(octets), octets,
-        grid.index, grid.points, header.masked, header.single, known is None,
+        grid.index, grid.points, plan_cut(found, header, grid.rows, grid.across) if grid.across else None, header.masked, known is None,
     )    # fmt: skip
     return _Slot(
         job,
@@ -346,6 +357,8 @@ def _outcome(source: Source, piece: Piece, header: Header, known: Meaning | None
         return Quarantined(source, piece.message, piece.part, DecodeError(f"its interval starts {-start} s before the forecast does"))
     if np.isnan(answer.values).all():
         return Skipped(source, piece.message, piece.part, "outside the region: every value there is missing")
+    if known is not None and process == "sum" and VARIABLES[known.variable].kind == "mean" and start is not None:
+        scale, process = scale / (header.end - start), "mean"       # joules since then, where ours is a mean in watts
     values = (answer.values.astype(np.float64) * scale + offset).astype(np.float32)
     reference = np.datetime64(header.reference.replace(tzinfo=None), "s")
     return Taken(source, Field(
@@ -355,7 +368,7 @@ def _outcome(source: Source, piece: Piece, header: Header, known: Meaning | None
         lead_time=np.timedelta64(header.end, "s"), member=header.member,
         units=VARIABLES[known.variable].units if known else answer.names[3], process=process,
         values=values, latitude=grid.latitude, longitude=grid.longitude, step=header.step * abs(scale),
-        message=piece.message, part=piece.part, sha256=answer.sha256,
+        message=piece.message, part=piece.part,
         attributes={"grid": grid.name} | ({"remapping": grid.note} if grid.note else {}),
     ))    # fmt: skip
 

@@ -29,8 +29,8 @@ class Meaning:
 
     Attributes:
         variable: A name of :mod:`data_catalog.variables`.
-        process: What the value is over its interval: instant, mean, sum, maximum or minimum. A sum of a variable whose kind is
-            "mean" is its integral in units times seconds.
+        process: What the value is over its interval: instant, mean, sum, maximum or minimum. The sum of a variable whose kind is
+            "mean" is its integral over seconds.
         scale: Catalog value = decoded value times ``scale`` plus ``offset``.
         offset: See ``scale``.
         hours: Length of the interval where the number itself states it and the header does not.

@@ -7,13 +7,15 @@ and a hostile message may kill the process, which is why it is one.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Final
 
 import numpy as np
+
+from data_catalog.grib.messages import Cut, cut_rows
 
 _MISSING: Final = 1e20          # far from any value of the weather, and exact enough in double precision to compare with
 
@@ -29,8 +31,8 @@ class Job:
         data: The message itself.
         index: Places of the kept points among the values. (latitude, longitude)
         points: Values the message must have.
+        cut: Rows to unpack, None for all.
         masked: Whether values may be missing.
-        single: Whether to unpack to 32-bit floats.
         named: Whether to ask ecCodes for its names too (for what the catalog has no word for).
     """
 
@@ -40,8 +42,8 @@ class Job:
     data: bytes
     index: np.ndarray
     points: int
+    cut: Cut | None
     masked: bool
-    single: bool
     named: bool
 
 
@@ -51,13 +53,11 @@ class Answer:
 
     Attributes:
         values: As decoded, NaN where missing; None when it failed.
-        sha256: Of the message's octets.
         reason: Why it failed, or "".
         names: ecCodes' shortName, typeOfLevel, level, units and stepType when asked for.
     """
 
     values: np.ndarray | None
-    sha256: str
     reason: str = ""
     names: tuple[str, ...] = ()
 
@@ -66,23 +66,26 @@ def decode(job: Job) -> Answer:
     """Decode one message; every failure is an answer with a reason."""
     import eccodes
 
-    data = job.data or _read(job)
-    digest = hashlib.sha256(data).hexdigest()
-    if len(data) != job.length:
-        return Answer(None, digest, f"{len(data)} of {job.length} octets could be read: the file changed meanwhile")
     handle = None
     try:
+        with _reader(job) as read:
+            data = read(0, job.length) if job.cut is None else cut_rows(read, job.length, job.cut)
+        first, points = (0, job.points) if job.cut is None else (job.cut.first * job.cut.across, job.cut.points)
         handle = eccodes.codes_new_from_message(data)
-        values = _values(handle, job)
-        if values.size != job.points:
-            return Answer(None, digest, f"{values.size} values decoded for a grid of {job.points} points")
-        kept = np.take(values, job.index)
+        if job.masked:
+            eccodes.codes_set(handle, "missingValue", _MISSING)
+        values = eccodes.codes_get_values(handle)
+        if values.size != points:
+            return Answer(None, f"{values.size} values decoded where the header promises {points}")
+        kept = np.take(values, job.index - first)
         if job.masked:
             kept = np.where(kept == _MISSING, np.nan, kept)
         names = tuple(str(eccodes.codes_get(handle, key)) for key in _NAMES) if job.named else ()
-        return Answer(kept, digest, names=names)
+        return Answer(kept, names=names)
     except eccodes.CodesInternalError as error:
-        return Answer(None, digest, f"ecCodes cannot decode it: {error}")
+        return Answer(None, f"ecCodes cannot decode it: {error}")
+    except OSError as error:
+        return Answer(None, f"it cannot be read (any more): {error}")
     finally:
         if handle is not None:
             eccodes.codes_release(handle)
@@ -91,19 +94,21 @@ def decode(job: Job) -> Answer:
 _NAMES: Final = ("shortName", "typeOfLevel", "level", "units", "stepType")
 
 
-def _values(handle: int, job: Job) -> np.ndarray:
-    import eccodes
+@contextlib.contextmanager
+def _reader(job: Job) -> Iterator[Callable[[int, int], bytes]]:
+    """Reads octets [start, stop) of the message, wherever it is."""
+    if not job.path:
+        yield lambda start, stop: job.data[start:stop]
+        return
+    with open(job.path, "rb", buffering=0) as file:
 
-    if job.masked:
-        eccodes.codes_set(handle, "missingValue", _MISSING)
-    kind = np.float32 if job.single and not job.masked else np.float64
-    return np.asarray(eccodes.codes_get_array(handle, "values", kind))
+        def read(start: int, stop: int) -> bytes:
+            data = os.pread(file.fileno(), stop - start, job.offset + start)
+            if len(data) != stop - start:
+                raise OSError(f"the file ends {stop - start - len(data)} octets too early")
+            return data
 
-
-def _read(job: Job) -> bytes:
-    with open(job.path, "rb") as file:
-        file.seek(job.offset)
-        return file.read(job.length)
+        yield read
 
 
 def serve(descriptor: int) -> None:
