@@ -1,5 +1,78 @@
 """Statistics, scores and their significance. Lower is better wherever a score is meant to be compared."""
 
+from models.scores.calibration import (
+    Flatness,
+    cdf_interval_ensemble,
+    cdf_interval_quantiles,
+    coverage,
+    flatness,
+    pit,
+    pit_histogram,
+    rank,
+    rank_histogram,
+    spread_error,
+)
 from models.scores.crps import crps_ensemble, crps_quantiles, quantile_score, twcrps_ensemble
+from models.scores.events import (
+    Decomposition,
+    ReliabilityDiagram,
+    Roc,
+    brier_decomposition,
+    brier_decomposition_binned,
+    brier_score,
+    brier_score_ensemble,
+    relative_economic_value,
+    reliability_diagram,
+    roc,
+)
+from models.scores.multivariate import energy_score, variogram_score
+from models.scores.significance import (
+    DieboldMariano,
+    automatic_lags,
+    benjamini_hochberg,
+    block_bootstrap,
+    block_standard_error,
+    diebold_mariano,
+)
+from models.scores.statistics import Statistic, finish, merge, skill, statistics_of_members, statistics_of_quantiles
 
-__all__ = ["crps_ensemble", "crps_quantiles", "quantile_score", "twcrps_ensemble"]
+__all__ = [
+    "Decomposition",
+    "DieboldMariano",
+    "Flatness",
+    "ReliabilityDiagram",
+    "Roc",
+    "Statistic",
+    "automatic_lags",
+    "benjamini_hochberg",
+    "block_bootstrap",
+    "block_standard_error",
+    "brier_decomposition",
+    "brier_decomposition_binned",
+    "brier_score",
+    "brier_score_ensemble",
+    "cdf_interval_ensemble",
+    "cdf_interval_quantiles",
+    "coverage",
+    "crps_ensemble",
+    "crps_quantiles",
+    "diebold_mariano",
+    "energy_score",
+    "finish",
+    "flatness",
+    "merge",
+    "pit",
+    "pit_histogram",
+    "quantile_score",
+    "rank",
+    "rank_histogram",
+    "relative_economic_value",
+    "reliability_diagram",
+    "roc",
+    "skill",
+    "spread_error",
+    "statistics_of_members",
+    "statistics_of_quantiles",
+    "twcrps_ensemble",
+    "variogram_score",
+]
