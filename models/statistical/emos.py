@@ -213,7 +213,7 @@ class Emos:
 def moments(members: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation over the members that are there, on the power scale; (..., M) to (...)."""
     rows = members.reshape(-1, members.shape[-1])
-    blocks = rows.split(len(rows) if rows.is_cuda else _MOMENT_ROWS) if len(rows) else (rows,)
+    blocks = torch.split(rows, max(len(rows), 1) if rows.is_cuda else _MOMENT_ROWS)
     mean, deviation = (torch.cat(parts).reshape(members.shape[:-1]) for parts in zip(*(_moments(b, shape) for b in blocks), strict=True))
     return mean, deviation
 
@@ -300,7 +300,7 @@ def _uncertainty(fit: Fit, ridge: Tensor, count: Tensor) -> Tensor:
     varies by 1 + k / n (as in ordinary regression); k counts a coefficient by the share of it that the rows told, not the prior.
     """
     covariance = torch.linalg.inv(fit.curvature).diagonal(dim1=1, dim2=2)
-    told = (1.0 - ridge * fit.information * covariance).clamp(0.0, 1.0)[:, : fit.location.shape[1]].sum(dim=1)
+    told: Tensor = (1.0 - ridge * fit.information * covariance).clamp(0.0, 1.0)[:, : fit.location.shape[1]].sum(dim=1)
     return told / count.clamp(min=1)
 
 
