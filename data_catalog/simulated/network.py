@@ -61,7 +61,7 @@ def report(seed: int, stations: Sequence[Station], hours: Floats, truth: Mapping
         "wind_speed_10m": speed,
         "wind_gust_10m": np.maximum(truth["wind_gust_10m"], speed),
     }
-    rounded = {name: np.round(exact / RESOLUTION[name]) * RESOLUTION[name] for name, exact in values.items()}
+    rounded = {name: np.round(exact.astype(np.float64) / RESOLUTION[name]) * RESOLUTION[name] for name, exact in values.items()}
     return {name: np.where(silent, np.nan, value).astype(np.float32) for name, value in rounded.items()}
 
 
