@@ -1,6 +1,6 @@
 """Quantile regression forest on what the joint EMOS leaves over.
 
-The joint EMOS says location and scale; a forest of extremely randomised trees looks for what is left in its standardised
+The joint EMOS of recent pairs says location and scale; a forest of extremely randomised trees looks for what is left in its standardised
 residuals, with the same predictors. A forecast is the weighted distribution of past residuals that share its leaves, put
 back on the location and scale. Trees are kept as arrays, so that a fitted forest needs no library and no pickle.
 
@@ -27,7 +27,7 @@ from models.statistical.predictors import Design, training_of
 from models.statistical.shared import answer, season, wanted
 
 _TREES: Final = 150
-_LEAF: Final = 10  # fewest residuals in a leaf
+_LEAF: Final = 20  # fewest residuals in a leaf
 _FEATURES: Final = 1.0 / 3.0  # share of predictors tried at a split
 _ROWS: Final = 20_000  # residuals learned from; more are thinned evenly
 
@@ -88,7 +88,7 @@ class ResidualForest:
     """``forest``."""
 
     def __init__(self) -> None:
-        self.base = JointEmos("emos")
+        self.base = JointEmos("emos-recent")
         self.trees_: dict[str, Trees] = {}
 
     @property

@@ -53,7 +53,6 @@ class Frame:
         largest: () index of the ensemble whose shape is used, -1 for none.
         harmonics: () order of the season.
         ground: (3, 2) centre and scale of latitude, longitude, elevation; scale 0 where not used.
-        bounded: () whether the variable has a lower bound, at which rows are counted dry.
     """
 
     sources: np.ndarray
@@ -72,7 +71,6 @@ class Frame:
     largest: np.ndarray
     harmonics: np.ndarray
     ground: np.ndarray
-    bounded: np.ndarray
 
     def arrays(self, prefix: str) -> dict[str, np.ndarray]:
         """Every array under a prefix."""
@@ -292,7 +290,7 @@ def _learn(
         sources=np.array(sources), leads=cases.leads, stations=cases.stations, power=np.array(power), line=line, bias=bias, weight=weight,
         size=size, size_station=nothing, unit=np.zeros((len(cases.leads), 2)), reach=np.zeros((len(cases.leads), 2)),
         spread=np.zeros(2), between=np.array(0.0), largest=np.array(largest), harmonics=np.array(harmonics),
-        ground=_ground(cases.ground), bounded=np.array(lower is not None),
+        ground=_ground(cases.ground),
     )  # fmt: skip
     pool, _ = _pool(frame, cases, left_out)
     pair = np.where(np.isfinite(y), pool, np.nan)
@@ -460,7 +458,7 @@ def _log_spread(frame: Frame, cases: _Cases) -> np.ndarray:
 
 
 def _shape_of_largest(frame: Frame, cases: _Cases, unit: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Outer members of the largest ensemble about its mean, and the share of dry members where the variable has a bound."""
+    """Outer members of the largest ensemble about its mean."""
     k = int(frame.largest)
     if k < 0:
         return []
@@ -468,13 +466,10 @@ def _shape_of_largest(frame: Frame, cases: _Cases, unit: np.ndarray) -> list[tup
     whole = np.isfinite(members).all(axis=-1)
     M = members.shape[-1]
     mean = cases.mean[..., k]
-    found = [
+    return [
         (f"member_{q:g}", np.where(whole, np.clip(np.nan_to_num(members[..., round(q * (M - 1))] - mean) / unit, -9.0, 9.0), 0.0))
         for q in _QUANTILES
     ]
-    if bool(frame.bounded):
-        found.append(("dry", np.where(whole, (members <= 0.05).mean(axis=-1), 0.0)))
-    return found
 
 
 def _ground_columns(frame: Frame, cases: _Cases, shape: tuple[int, ...], x: np.ndarray) -> list[tuple[str, np.ndarray]]:
