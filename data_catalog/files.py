@@ -14,7 +14,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
@@ -25,7 +25,13 @@ MARKER: Final = "zarr.json"
 
 
 class Files(Protocol):
-    """Whole files by relative path."""
+    """Whole files by relative path.
+
+    Attributes:
+        url: The absolute folder, or the URL without a closing slash.
+    """
+
+    url: str
 
     def location(self, path: str) -> str:
         """Where this path is, in words for people and for ``xarray.open_zarr``."""
@@ -63,7 +69,7 @@ class Files(Protocol):
         """Remove a folder; a reader sees it whole or not at all."""
         ...
 
-    def staging(self) -> Any:
+    def staging(self) -> AbstractContextManager[Path]:
         """Context manager for a new private local folder, gone afterwards, from which :meth:`publish` takes."""
         ...
 
@@ -77,6 +83,7 @@ class LocalFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.url = str(folder)
 
     def location(self, path: str) -> str:
         """The absolute path."""
@@ -263,7 +270,7 @@ class ObjectFiles:
         return True
 
 
-def open_files(url: str, options: Mapping[str, str]) -> LocalFiles | ObjectFiles:
+def open_files(url: str, options: Mapping[str, str]) -> Files:
     """The files of a root by URL or path.
 
     Raises:

@@ -90,7 +90,7 @@ class Root:
     def __init__(self, url: str, *, storage_options: Mapping[str, str] | None = None) -> None:
         self._files = open_files(url, storage_options or {})
         self.is_remote = not isinstance(self._files, LocalFiles)
-        self.url = str(self._files.folder) if isinstance(self._files, LocalFiles) else self._files.url
+        self.url = self._files.url
 
     def __repr__(self) -> str:
         return f"Root({self.url!r})"
