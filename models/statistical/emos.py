@@ -139,7 +139,7 @@ class Emos:
         values = {}
         for name in names:
             location, scale = self._parameters(name, array_of(data[name], inputs.place_dims), frame, carry)
-            values[name] = _quantiles(location, scale, self.learned_[name].unit, shape_of(name)).cpu().numpy()
+            values[name] = location_scale_quantiles(location, scale, self.learned_[name].unit, shape_of(name)).cpu().numpy()
         return answer(inputs, values, {"coefficients": self._note(inputs.place_dims)})
 
     def _parameters(self, name: str, members: np.ndarray, frame: xr.Dataset, carry: Tensor) -> tuple[Tensor, Tensor]:
@@ -329,7 +329,7 @@ def _thin(rows: list[Tensor]) -> list[Tensor]:
     return [t[:, ::step] for t in rows]
 
 
-def _quantiles(location: Tensor, scale: Tensor, unit: np.ndarray, shape: Shape) -> Tensor:
+def location_scale_quantiles(location: Tensor, scale: Tensor, unit: np.ndarray, shape: Shape) -> Tensor:
     """(..., Q) quantiles in the variable's units from location and scale in units of the power scale."""
     levels = torch.tensor(LEVELS, device=location.device)
     location, scale = location[..., None] * unit[1] + unit[0], scale[..., None] * unit[1]

@@ -22,7 +22,7 @@ import xarray as xr
 from torch import Tensor
 
 from models.base import ForecasterError, ForecasterSpec, Inputs, NotFittedError, Pairs, check_state
-from models.statistical.emos import _quantiles
+from models.statistical.emos import location_scale_quantiles
 from models.statistical.fisher import Family, fit_location_scale
 from models.statistical.predictors import Design, Frame, Training, design_of, training_of
 from models.statistical.shared import Shape, answer, device_of, shape_of, wanted
@@ -171,7 +171,7 @@ class JointEmos:
         for name in wanted(inputs, self.learned_):
             location, scale, _ = self.parameters(inputs, name)
             unit = np.array([0.0, 1.0])
-            values[name] = _quantiles(torch.as_tensor(location), torch.as_tensor(scale), unit, self.shape(name)).numpy()
+            values[name] = location_scale_quantiles(torch.as_tensor(location), torch.as_tensor(scale), unit, self.shape(name)).numpy()
         return answer(inputs, values)
 
     def state(self) -> dict[str, np.ndarray]:
