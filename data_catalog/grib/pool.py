@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
 import socket
@@ -27,6 +28,9 @@ from data_catalog.grib.worker import Answer, Job
 from data_catalog.variables import VARIABLES
 
 _BATCH: Final = 8           # messages handed over at once: enough to hide the hand-over, few enough to share a file among workers
+_OPEN: Final = 512           # outcomes that may wait for an earlier one before no more is read
+_START_SECONDS: Final = 60.0    # a process on a busy machine may take that long to import ecCodes
+_TRIES: Final = 3           # processes in a row that may die before they are ready
 _ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -160,9 +164,9 @@ class _Worker:
 
     def give(self, slots: list[_Slot]) -> None:
         """Hand over a batch; the answers come one by one."""
+        self.connection.send([slot.job for slot in slots])
         self.slots.extend(slots)
         self.since = time.monotonic()
-        self.connection.send([slot.job for slot in slots])
 
     def stop(self) -> int:
         """End the process; its return code, negative for a signal."""
@@ -188,6 +192,7 @@ class DecodePool:
             raise ValueError(f"workers is {workers} and timeout {timeout}; both must be above zero.")
         self._count, self._timeout = workers, timeout
         self._workers: list[_Worker] = []
+        self._failed_starts = 0
 
     def __enter__(self) -> Self:
         return self
@@ -202,9 +207,8 @@ class DecodePool:
 
     def start(self) -> None:
         """Start the workers now and wait until they are ready; otherwise they start with the first message."""
-        while len(self._workers) < self._count:
-            self._workers.append(_Worker())
-        while not all(worker.ready for worker in self._workers):
+        while len(self._workers) < self._count or not all(worker.ready for worker in self._workers):
+            self._workers += [_Worker() for _ in range(self._count - len(self._workers))]
             self._listen(deque())
 
     @property
@@ -234,7 +238,7 @@ class DecodePool:
         )
         more = True
         while more or slots:
-            while more and len(waiting) < _BATCH * self._count:
+            while more and len(waiting) < _BATCH * self._count and len(slots) < _OPEN:
                 slot = next(todo, None)
                 if slot is None:
                     more = False
@@ -245,27 +249,35 @@ class DecodePool:
             self._hand_over(waiting)
             while slots and slots[0].outcome is not None:
                 yield slots.popleft().outcome    # type: ignore[misc]
-            if slots and (waiting or any(worker.slots for worker in self._workers)):
+            if slots and self._workers:
                 self._listen(waiting)
 
     def _hand_over(self, waiting: deque[_Slot]) -> None:
         while waiting and len(self._workers) < self._count:
             self._workers.append(_Worker())
         for worker in self._workers:
-            if waiting and worker.ready and len(worker.slots) <= 1:
+            if waiting and worker.ready and not worker.slots:
                 batch = [waiting.popleft() for _ in range(min(_BATCH, len(waiting)))]
-                with contextlib.suppress(OSError):      # it died meanwhile: found out, and told apart, when listening
+                try:
                     worker.give(batch)
+                except OSError:         # it died while it had nothing to do, which is no message's fault; it is replaced when listening
+                    waiting.extendleft(reversed(batch))
 
     def _listen(self, waiting: deque[_Slot]) -> None:
-        now = time.monotonic()
-        patience = min((worker.since + self._timeout - now for worker in self._workers if worker.slots or not worker.ready), default=0)
-        heard = wait([worker.connection for worker in self._workers], timeout=max(patience, 0.0))
-        for worker in list(self._workers):
+        deadlines = {worker: self._deadline(worker) for worker in self._workers}
+        first = min(deadlines.values())
+        patience = None if first == math.inf else max(first - time.monotonic(), 0.0)
+        heard = wait([worker.connection for worker in self._workers], patience)
+        for worker, deadline in deadlines.items():
             if worker.connection in heard:
                 self._hear(worker, waiting)
-            elif (worker.slots or not worker.ready) and time.monotonic() - worker.since > self._timeout:
+            elif time.monotonic() > deadline:
                 self._replace(worker, waiting, f"decoding took longer than {self._timeout:g} s")
+
+    def _deadline(self, worker: _Worker) -> float:
+        if not worker.ready:
+            return worker.since + max(self._timeout, _START_SECONDS)
+        return worker.since + self._timeout if worker.slots else math.inf
 
     def _hear(self, worker: _Worker, waiting: deque[_Slot]) -> None:
         try:
@@ -275,7 +287,7 @@ class DecodePool:
             return
         worker.since = time.monotonic()
         if not worker.ready:
-            worker.ready = True
+            worker.ready, self._failed_starts = True, 0
             return
         slot = worker.slots.popleft()
         assert slot.finish is not None
@@ -285,7 +297,9 @@ class DecodePool:
         self._workers.remove(worker)
         code = worker.stop()
         if not worker.ready:
-            raise WorkerDiedError(f"A decoding process ended with status {code} before it was ready; check that eccodes can be imported.")
+            self._failed_starts += 1
+            if self._failed_starts >= _TRIES:
+                raise WorkerDiedError(f"Decoding processes end with status {code} before they are ready; try to import eccodes.")
         if worker.slots:
             slot = worker.slots.popleft()
             assert slot.fail is not None
