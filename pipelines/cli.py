@@ -298,6 +298,52 @@ def backfill(
 
 
 @app.command()
+def backtest(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="NAME=FILE...", help="Forecasts: CF NetCDF or Zarr, one each model.", show_default=False)
+    ],
+    observations: Annotated[Path, typer.Option("--observations", metavar="FILE", help="What was observed.", show_default=False)],
+    variable: Annotated[str, typer.Option("--variable", help="One variable, e.g. temperature_2m.", show_default=False)],
+    train_until: Annotated[
+        str, typer.Option("--train-until", metavar="DATE", help="Last valid day of the training period.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for scores, weights, predictions and report.", show_default=False)
+    ],
+    test_until: Annotated[
+        str | None, typer.Option("--test-until", metavar="DATE", help="Last valid day of the test period.", show_default="all there is")
+    ] = None,
+    refit: Annotated[str, typer.Option("--refit", metavar="never|monthly|daily", help="When everything is learned anew.")] = "monthly",
+    window: Annotated[
+        int | None, typer.Option("--window", metavar="DAYS", help="Learn from so many of the newest valid days.", show_default="all")
+    ] = None,
+    forecasters: Annotated[
+        str, typer.Option("--forecasters", metavar="ID,ID|statistical|all", help="Which forecasters take part.")
+    ] = "statistical",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="The first fit too uses only what was verified by its start, not the whole training period.")
+    ] = False,
+    threshold: Annotated[
+        list[float] | None, typer.Option("--threshold", help="For the Brier score; may be repeated.", show_default="by variable")
+    ] = None,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay an archive of forecasts with only what was known then, and score every forecaster and the blend.
+
+    Days are valid days, whole UTC days, both ends inclusive; the test period begins the day after --train-until.
+    """
+    from pipelines.commands import backtest_command
+
+    settings_from(root=root)
+    with progress_bar() as progress:
+        report, text = backtest_command(
+            sources, observations, variable, train_until, test_until, refit, window, forecasters, strict, threshold or [], out, progress
+        )
+    emit(report, as_json, text)
+
+
+@app.command()
 def status(root: RootOption = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """What is published, and for each source its newest cycle, age and what is missing or quarantined."""
     from pipelines.doctor import status_command

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from data_catalog.sources.base import Progress
 from data_catalog.store import Root
 from pipelines.cycle import CycleReport, cycle_datasets, newest_due, now, run_cycle
 from pipelines.inputs import key_time
+from pipelines.render import table
 
 HOUR = np.timedelta64(1, "h")
 SPARE_DAYS: Final = 35
@@ -196,6 +197,55 @@ def backfill_command(
     text = f"{len(result['done'])} cycles done, {len(result['degraded'])} degraded, {len(result['failed'])} failed"
     text += "".join(f"\n  {key}: {reason}" for key, reason in result["failed"].items())
     return result, text
+
+
+def backtest_command(
+    sources: Sequence[str],
+    observations: Path,
+    variable: str,
+    train_until: str,
+    test_until: str | None,
+    refit: str,
+    window: int | None,
+    forecasters: str,
+    strict: bool,
+    thresholds: Sequence[float],
+    out: Path,
+    progress: Progress,
+) -> tuple[dict[str, Any], str]:
+    """Replay an archive; see :mod:`training.backtest`."""
+    from training.backtest import BacktestConfig, parse_day, parse_sources, run_backtest
+
+    if refit not in ("never", "monthly", "daily"):
+        raise ConfigurationError(f"--refit is {refit!r}; expected never, monthly or daily.")
+    config = BacktestConfig(
+        sources=parse_sources(sources),
+        observations=observations,
+        variable=variable,
+        train_until=parse_day(train_until, "--train-until"),
+        test_until=None if test_until is None else parse_day(test_until, "--test-until"),
+        refit=cast("Literal['never', 'monthly', 'daily']", refit),
+        window=window,
+        forecasters=tuple(name.strip() for name in forecasters.split(",") if name.strip()),
+        strict=strict,
+        thresholds=tuple(thresholds),
+        out=out,
+    )
+    found = run_backtest(config, progress)
+    summary = [row for row in found.rows if str(row["lead_time_hours"]) == "all"]
+    result = {"rows": found.rows, "findings": list(found.findings), "files": {kind: str(path) for kind, path in found.files.items()}}
+    columns = ("n", "crps", "mae", "bias", "coverage_90")
+    rows = [[str(row["forecaster"]), *(_cell(row.get(column)) for column in columns)] for row in summary]
+    text = table(rows, ["forecaster", *columns])
+    if found.findings:
+        text += "\n\n" + "\n".join(f"  - {finding}" for finding in found.findings)
+    return result, f"{text}\n\nReport: {found.files['report']}"
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "" or value != value:  # NaN: a one-member model has no coverage
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def serve_command(settings: Settings, host: str, port: int) -> None:

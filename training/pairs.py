@@ -21,6 +21,9 @@ from models.base import Pairs
 HOUR = np.timedelta64(1, "h")
 LONGEST_LEAD_DAYS = 11
 """Days before the first pair that its forecast may have started."""
+_COORDINATES = frozenset(
+    {INIT_TIME, LEAD_TIME, "lead_time_bounds", STATION, "latitude", "longitude", "elevation", ENSEMBLE_MEMBER, TIME, "available_time"}
+)
 _REDUCE: Mapping[str, Callable[..., np.ndarray]] = {"sum": np.sum, "mean": np.mean, "maximum": np.max, "minimum": np.min}
 STATIONS_SUFFIX = "-stations"
 OBSERVATIONS_PREFIX = "observations/"
@@ -56,22 +59,26 @@ def station_history(
     since = init_time - np.timedelta64(days + LONGEST_LEAD_DAYS, "D")
     revisions = _newest(manifest, dataset + STATIONS_SUFFIX, since, init_time, available_before)
     pieces: list[xr.Dataset] = []
+    hashes: list[str] = []
     for revision in revisions:
         piece = root.open_store(revision.path)
         times = piece[INIT_TIME].values if piece[INIT_TIME].ndim else piece[INIT_TIME].values[None]
         if not piece[INIT_TIME].ndim:
             piece = piece.expand_dims(INIT_TIME)
         keep = np.flatnonzero((times >= since) & (times < init_time))
+        piece = piece.drop_vars("available_time", errors="ignore")
         if keep.size:
             pieces.append(_at(piece.isel({INIT_TIME: keep}).load(), stations))
+            hashes.append(revision.content_hash)
     if not pieces:
         return None, []
-    return _relabel(pieces, init_time), [revision.content_hash for revision in revisions]
+    return _relabel(pieces, init_time), hashes
 
 
 def _at(data: xr.Dataset, stations: Sequence[str]) -> xr.Dataset:
     """The data at these stations in this order, their ids as plain text; a station it lacks is NaN."""
     ids = np.asarray(stations, dtype=object)
+    data = data.drop_vars([name for name in data.coords if name not in _COORDINATES])
     return data.assign_coords({STATION: data[STATION].values.astype(object)}).reindex({STATION: ids}).assign_coords({STATION: ids})
 
 
