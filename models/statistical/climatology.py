@@ -2,13 +2,14 @@
 
 The predictive distribution at a valid time is the weighted empirical distribution of the past observations of the same hour of
 day (and, for sums, means and extremes, the same length of interval), with Gaussian weights in the circular distance of the day
-of the year. Where the record is short the kernel widens until some thirty observations count, so that 25 days give the
-distribution of those 25 days.
+of the year. Variables without bounds are taken as departures from two harmonics of the season once there is most of a year, so
+that spring does not look uncertain for being on the way from winter to summer. Where the record is short the kernel widens until
+some thirty observations count, so that 25 days give the distribution of those 25 days.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Self
 
 import numpy as np
@@ -18,10 +19,12 @@ import xarray as xr
 from data_catalog.dimensions import INIT_TIME, LEAD_TIME, STATION, TIME
 from data_catalog.variables import VARIABLES
 from models.base import LEVELS, ForecasterError, ForecasterSpec, Inputs, MissingInputError, NotFittedError, Pairs, check_state
-from models.statistical.shared import DAY, DAYS_IN_YEAR, HOUR, answer, fraction_of_year, observed_of, wanted
+from models.statistical.shared import DAY, DAYS_IN_YEAR, HOUR, answer, fraction_of_year, observed_of, season, wanted
 
-KERNEL_DAYS: Final = 15.0  # standard deviation of the seasonal kernel
+KERNEL_DAYS: Final = 20.0  # standard deviation of the seasonal kernel
 LEAST: Final = 30  # observations within one kernel width, or the kernel is wider
+SEASON_DAYS: Final = 300.0  # shortest record from which the harmonics are learned
+_HARMONICS: Final = 2
 _INSTANT: Final = -1  # interval key of values that belong to a moment
 _BLOCK: Final = 4_000_000  # weights held at once
 
@@ -87,7 +90,8 @@ class Climatology:
             intervals = np.broadcast_to(_intervals(name, frame), valid_time.shape).ravel()
             cases = np.stack([valid_time.ravel().astype("datetime64[ns]").astype(np.int64), intervals], axis=1)
             distinct, back = np.unique(cases, axis=0, return_inverse=True)
-            found = _weighted_quantiles(self.record_[name], distinct[:, 0].astype("datetime64[ns]"), distinct[:, 1])  # (case, S, Q)
+            when, seasonal = distinct[:, 0].astype("datetime64[ns]"), _is_free(name)
+            found = _weighted_quantiles(self.record_[name], when, distinct[:, 1], seasonal)  # (case, S, Q)
             found = np.concatenate([found, np.full_like(found[:, :1], np.nan)], axis=1)[:, place]
             values[name] = found[back.ravel()].reshape(*valid_time.shape, len(place), len(LEVELS))
         return answer(inputs, values)
@@ -120,6 +124,11 @@ def _is_instant(name: str) -> bool:
     return variable is None or not variable.has_interval
 
 
+def _is_free(name: str) -> bool:
+    variable = VARIABLES.get(name)
+    return variable is None or (variable.lower_bound is None and variable.upper_bound is None)
+
+
 def _intervals(name: str, frame: xr.Dataset) -> np.ndarray:
     """(lead_time,) length of the interval that a value stands for, ns: by ``lead_time_bounds``, else by the spacing of leads."""
     leads = np.atleast_1d(frame[LEAD_TIME].values).astype("timedelta64[ns]").astype(np.int64)
@@ -143,8 +152,8 @@ def _unique(times: np.ndarray, key: np.ndarray, values: np.ndarray) -> dict[str,
     return {"times": rows[some, 1], "intervals": rows[some, 0], "values": merged[some]}
 
 
-def _weighted_quantiles(record: Mapping[str, np.ndarray], times: np.ndarray, intervals: np.ndarray) -> np.ndarray:
-    """(case, station, Q) for distinct valid times and intervals."""
+def _weighted_quantiles(record: Mapping[str, np.ndarray], times: np.ndarray, intervals: np.ndarray, seasonal: bool) -> np.ndarray:
+    """(case, station, Q) for distinct valid times and intervals, as departures from the season if ``seasonal``."""
     past = record["times"].astype("datetime64[ns]")
     found = np.full((len(times), record["values"].shape[1], len(LEVELS)), np.nan)
     clock_past, clock = (t.astype(np.int64) % (DAY // HOUR * 3_600_000_000_000) for t in (past, times))
@@ -154,7 +163,7 @@ def _weighted_quantiles(record: Mapping[str, np.ndarray], times: np.ndarray, int
         cases = np.flatnonzero(member.ravel() == number)
         if not rows.any():
             continue
-        values = record["values"][rows]  # (n, S)
+        values, cycle = _departures(record["values"][rows], past[rows], seasonal)  # (n, S)
         order = np.argsort(values, axis=0, kind="stable")  # NaN last
         ordered = np.take_along_axis(values, order, axis=0).T  # (S, n)
         size = max(1, _BLOCK // ordered.size)
@@ -162,8 +171,22 @@ def _weighted_quantiles(record: Mapping[str, np.ndarray], times: np.ndarray, int
             some = cases[first : first + size]
             weight = _season_weight(past[rows], times[some])  # (case, n)
             by_station = np.where(np.isfinite(ordered), weight[:, order.T], 0.0)  # (case, S, n)
-            found[some] = _invert(by_station, ordered)
+            found[some] = _invert(by_station, ordered) + cycle(times[some])[..., None]
     return found
+
+
+def _departures(values: np.ndarray, past: np.ndarray, seasonal: bool) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Values (n, S) less their season, and the season at other times (case,) as (case, S); no season where it cannot be learned."""
+    coefficients = np.zeros((1 + 2 * _HARMONICS, values.shape[1]))
+    for station, known in enumerate(np.isfinite(values).T):
+        enough = seasonal and known.sum() >= 10 * len(coefficients)
+        if enough and (past[known].max() - past[known].min()) / DAY >= SEASON_DAYS:
+            coefficients[:, station] = np.linalg.lstsq(_waves(past[known]), values[known, station], rcond=None)[0]
+    return values - _waves(past) @ coefficients, lambda times: _waves(times) @ coefficients
+
+
+def _waves(times: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.ones((len(times), 1)), season(times, _HARMONICS)], axis=1)
 
 
 def _season_weight(past: np.ndarray, times: np.ndarray) -> np.ndarray:

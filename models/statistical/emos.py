@@ -336,9 +336,10 @@ def location_scale_quantiles(location: Tensor, scale: Tensor, unit: np.ndarray, 
     if shape.form == "censored" or (shape.lower is None and shape.upper is None):
         return shape.backward(location + scale * _parent_quantile(levels, shape.family))
     lower, upper = shape.bounds()
-    below = torch.zeros_like(location) if lower is None else _parent_cdf((lower - location) / scale, shape.family)
-    above = torch.zeros_like(location) if upper is None else _parent_cdf((location - upper) / scale, shape.family)
-    inside = 1.0 - below - above
+    a = -torch.inf * torch.ones_like(location) if lower is None else (lower - location) / scale
+    b = torch.inf * torch.ones_like(location) if upper is None else (upper - location) / scale
+    below, above = _parent_cdf(a, shape.family), _parent_cdf(-b, shape.family)
+    inside = torch.where(a > 0, _parent_cdf(-a, shape.family) - above, _parent_cdf(b, shape.family) - below)
     low_tail, high_tail = below + levels * inside, above + (1.0 - levels) * inside
     small = low_tail < high_tail  # from the tail with the smaller probability, which keeps its digits
     z = _parent_quantile(torch.where(small, low_tail, high_tail).clamp(min=1e-300), shape.family)
@@ -346,7 +347,7 @@ def location_scale_quantiles(location: Tensor, scale: Tensor, unit: np.ndarray, 
 
 
 def _parent_cdf(z: Tensor, family: str) -> Tensor:
-    return torch.special.ndtr(z) if family == "normal" else torch.sigmoid(z)
+    return torch.exp(torch.special.log_ndtr(z)) if family == "normal" else torch.sigmoid(z)  # ndtr is 0 below -14
 
 
 def _parent_quantile(level: Tensor, family: str) -> Tensor:
