@@ -1,8 +1,8 @@
 """Exact CRPS of 50 members and a million cases, ecdf and fair, against properscoring and xskillscore.
 
-Each implementation runs in a process of its own, so that its peak memory (inputs and libraries included) is its own. properscoring is given
-the layout it likes best as well as the one that archives have (members first); the ratio is to the better of the two. Its fast path needs
-numba; without it both peers build every pair of members, so they are then fed in blocks that fit the memory, and the figures say so.
+Each implementation runs in a process of its own, so that its peak memory (inputs and libraries included) is its own. Ratios compare the same
+layout of the same array: members first, as archives have it, and members last, which properscoring prefers. Its fast path needs numba;
+without it both peers build every pair of members, so they are then fed in blocks that fit the memory, and the figures say so.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def measure(name: str, cases: int, repeats: int) -> dict[str, float]:
         times.append(time.perf_counter() - start)
         busy.append(time.process_time() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"seconds": statistics.median(times), "cpu_seconds": statistics.median(busy), "peak_gigabytes": peak / 1e9, "mean_score": float(np.mean(score))}
+    seconds, cpu = statistics.median(times), statistics.median(busy)
+    return {"seconds": seconds, "cpu_seconds": cpu, "peak_gigabytes": peak / 1e9, "mean_score": float(np.mean(score))}
 
 
 def main() -> None:
@@ -120,14 +121,19 @@ def main() -> None:
         command = [sys.executable, "-m", "tests.benchmarks.bench_scores", "--only", name, *(["--quick"] if chosen.quick else [])]
         figures[name] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         own = figures[name]
-        print(f"{name:30s} {own['seconds']:7.3f} s ({own['cpu_seconds']:.3f} s of processor)  peak {own['peak_gigabytes']:.2f} GB", flush=True)
+        clock, cpu, peak = own["seconds"], own["cpu_seconds"], own["peak_gigabytes"]
+        print(f"{name:28s} {clock:7.3f} s ({cpu:.3f} s of processor)  peak {peak:.2f} GB", flush=True)
     ecdf = [values["mean_score"] for name, values in figures.items() if "fair" not in name]
     if not np.allclose(ecdf, ecdf[0], rtol=1e-9):
         raise SystemExit(f"The implementations disagree on the mean score: {ecdf}")
-    slowest = max(figures[name]["seconds"] for name in ("ours_ecdf_members_first", "ours_fair_members_first"))
-    best = min(figures[name]["seconds"] for name in ("properscoring_members_first", "properscoring_members_last"))
-    ratios = {"properscoring": best / slowest, "xskillscore": figures["xskillscore"]["seconds"] / slowest}
-    print(f"{MEMBERS} x {cases}: {ratios['properscoring']:.1f} times as fast as properscoring, {ratios['xskillscore']:.1f} as xskillscore")
+    seconds = {name: values["seconds"] for name, values in figures.items()}
+    first = max(seconds["ours_ecdf_members_first"], seconds["ours_fair_members_first"])
+    ratios = {
+        "properscoring_members_first": seconds["properscoring_members_first"] / first,
+        "properscoring_members_last": seconds["properscoring_members_last"] / seconds["ours_ecdf_members_last"],
+        "xskillscore": seconds["xskillscore"] / first,
+    }
+    print(f"{MEMBERS} x {cases}, times as fast as " + ", ".join(f"{name} {ratio:.1f}" for name, ratio in ratios.items()))
     if not NUMBA:
         print("numba is not installed: the peers ran without their fast path, in blocks.")
     if chosen.json:
