@@ -286,7 +286,9 @@ class BlendState:
     past_crps: np.ndarray
 
 
-def learn_blend(past: Evidence | None, forecasters: Sequence[str], now: float, prefer: Sequence[str] = ()) -> BlendState:
+def learn_blend(
+    past: Evidence | None, forecasters: Sequence[str], now: float, prefer: Sequence[str] = (), lead_hours: np.ndarray | None = None
+) -> BlendState:
     """Weights, recalibration and gate of a cycle: a pure function of what had been verified by then.
 
     In every lead bucket: CRPS-optimal weights on the simplex of the mixture and of the quantile average, drawn to past skill the
@@ -299,6 +301,7 @@ def learn_blend(past: Evidence | None, forecasters: Sequence[str], now: float, p
         forecasters: F ids in the order of the weights; those not in ``past`` have no weight.
         now: Days since 1970.
         prefer: Forecasters among which weights are equal where nothing has been verified; default all.
+        lead_hours: Leads that will be asked for; the buckets of others keep equal weights. Default all.
 
     Returns:
         The state. Where a bucket has too little evidence, that of all buckets, else equal weights.
@@ -313,12 +316,10 @@ def learn_blend(past: Evidence | None, forecasters: Sequence[str], now: float, p
         return BlendState(tuple(forecasters), weights, tuple(kinds), recalibration, tuple(notes), scores)
     column = np.array([forecasters.index(f) if f in forecasters else -1 for f in past.forecasters])
     everything: _Choice | None = None
-    for bucket in range(B):
+    for bucket in range(B) if lead_hours is None else np.unique(bucket_of(lead_hours)).tolist():
         cases = np.flatnonzero(past.bucket == bucket)
         if len(np.unique(np.floor(past.day[cases]))) >= _FEWEST_DAYS:
             choice = _choose(past.take(_thin(cases, past.day)), now)
-        elif len(np.unique(past.bucket)) == 1:
-            continue
         else:
             everything = everything or _choose(past.take(_thin(np.arange(len(past.day)), past.day)), now)
             choice = everything

@@ -131,11 +131,11 @@ def _variable(path: Path, variable: str, whose: str) -> xr.DataArray:
     """One variable of a NetCDF file or Zarr store, loaded, times decoded to nanoseconds."""
     if not path.exists():
         raise ConfigurationError(f"There is no file {path} for {whose}; check the path.")
-    engine = "zarr" if path.is_dir() else "h5netcdf"
+    kind, options = ("Zarr", {"engine": "zarr", "consolidated": False}) if path.is_dir() else ("NetCDF-4", {"engine": "h5netcdf"})
     try:
-        dataset = xr.open_dataset(path, engine=engine, decode_timedelta=True)
+        dataset = xr.open_dataset(path, decode_timedelta=True, **options)  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigurationError(f"{path} for {whose} cannot be read as {'Zarr' if engine == 'zarr' else 'NetCDF-4'}: {error}.") from error
+        raise ConfigurationError(f"{path} for {whose} cannot be read as {kind}: {error}.") from error
     with dataset:
         if variable not in dataset:
             had = ", ".join(map(str, dataset.data_vars)) or "no variable"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -18,6 +19,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import xarray as xr
+import zarr
 
 from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, INIT_TIME, LEAD_TIME, QUANTILE, STATION
 from data_catalog.dimensions import attributes as coordinate_attributes
@@ -38,6 +40,8 @@ _FIRST_SHARE: Final = 0.4  # of the training days, before its first out-of-fold 
 _TRAINING_BLOCKS: Final = 6  # out-of-fold blocks in the training period
 _HISTORY_DAYS: Final = 75.0  # recent cycles that a forecaster which looks at verified errors is shown
 _FEWEST_DAYS: Final = 10  # distinct valid days of pairs below which nothing can be learned
+_RAW_SHARE: Final = 0.5  # of the test cases, below which a source is not scored
+_SHARE: Final = 0.95  # of the cases that all scored sources have, below which a forecaster is not scored
 _CHUNK: Final = 32  # init_times in a chunk of predictions.zarr
 
 
@@ -174,8 +178,11 @@ def choose_forecasters(asked: Sequence[str], sources: Sequence[str]) -> list[str
     """Ids to run: what is asked for, and always climatology and each raw ensemble.
 
     Raises:
+        ConfigurationError: There is no source.
         UnknownNameError: An id is not known.
     """
+    if not sources:
+        raise ConfigurationError("There is no forecast to test; give at least one NAME=FILE.")
     known = forecaster_ids(sources)
     chosen: list[str] = []
     for name in asked:
@@ -219,6 +226,7 @@ def run_backtest(config: BacktestConfig, progress: Progress | None = None) -> Ba
         say(f"{'testing' if block.test else 'learning'} {_span(archive, block)}", number, len(blocks))
         walk.step(block)
     say("scoring", len(blocks), len(blocks))
+    walk.finish()
     cases, left_out = _common(walk.record, archive, thresholds)
     rows = score_rows(cases)
     findings = (*archive.findings, *left_out, *(f"{i} was skipped: {why}." for i, why in walk.record.skipped.items()))
@@ -387,7 +395,7 @@ class _Walk:
                 cases &= part.day >= _days(since)
             if cases.any():
                 parts.append(part if cases.all() else part.take(np.flatnonzero(cases)))
-        return learn_blend(join(parts) if parts else None, self.ids, _days(cutoff), self.parts)
+        return learn_blend(join(parts) if parts else None, self.ids, _days(cutoff), self.parts, self._lead_hours())
 
     def _remember(self, block: Block, quantiles: Mapping[str, np.ndarray]) -> None:
         """Out-of-fold forecasts and their outcomes join the past; each has the time from which it may be looked at."""
@@ -441,6 +449,12 @@ class _Walk:
         }
         data.to_zarr(self.store, mode="w", encoding=encoding, consolidated=False)
         self.written = True
+
+    def finish(self) -> None:
+        """Consolidates the metadata of ``predictions.zarr``, for readers that expect it."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+            zarr.consolidate_metadata(self.store)
 
     def _score(self, block: Block, said: Mapping[str, np.ndarray]) -> None:
         """Statistics of the block's test cases join the record."""
@@ -507,28 +521,35 @@ def _resolution(observed: np.ndarray) -> float:
 
 
 def _common(record: Record, archive: Archive, thresholds: Sequence[float]) -> tuple[Cases, list[str]]:
-    """Cases that every row has; a row without a forecast in most cases is left out, and said so.
+    """Cases that every row has. A row that would cost the others too many cases is left out instead, and that is said.
 
     Raises:
         ConfigurationError: There is none.
     """
     statistics = {name: np.concatenate(parts, axis=1) for name, parts in record.statistics.items()}
-    there = np.isfinite(statistics["crps"])
-    wanted = there.any(axis=0)
-    share = there[:, wanted].mean(axis=1) if wanted.any() else np.zeros(len(record.rows))
-    kept = np.flatnonzero(share >= 0.5)
-    notes = [f"{record.rows[i]} has a forecast in {share[i]:.0%} of the test cases and is not scored." for i in np.flatnonzero(share < 0.5)]
+    there = np.isfinite(statistics["crps"])  # (rows, cases)
+    raw = np.array([name.startswith("raw_") for name in record.rows])
+    share = there.mean(axis=1)
+    kept = raw & (share >= _RAW_SHARE)
+    scorable = there[kept].all(axis=0) if kept.any() else there.any(axis=0)
+    share = np.where(raw, share, there[:, scorable].mean(axis=1) if scorable.any() else 0.0)
+    kept |= ~raw & (share >= _SHARE)
     common = there[kept].all(axis=0)
-    if not len(kept) or not common.any():
+    if not kept.any() or not common.any():
         raise ConfigurationError("No test case has an observation and a forecast from every row; check for missing values.")
-    if common.sum() < wanted.sum():
-        lost = int(wanted.sum() - common.sum())
-        notes.append(f"{lost} of {int(wanted.sum())} test cases lack some row's forecast and are not scored for any.")
-    take = np.flatnonzero(common)
+    notes = [
+        f"{name} has a forecast in only {part:.0%} of the test cases: it is not scored, so as not to cost the others those cases."
+        for name, part, keep in zip(record.rows, share, kept, strict=True)
+        if not keep
+    ]
+    lost = len(common) - int(common.sum())
+    if lost:
+        notes.append(f"{lost} of {len(common)} test cases lack some row's forecast and are not scored for any.")
+    rows, take = np.flatnonzero(kept), np.flatnonzero(common)
     stations = archive.pairs.frame[STATION].values
     cases = Cases(
-        tuple(record.rows[i] for i in kept),
-        {name: values[kept][:, take].astype(np.float64) for name, values in statistics.items()},
+        tuple(record.rows[i] for i in rows),
+        {name: values[rows][:, take].astype(np.float64) for name, values in statistics.items()},
         np.concatenate(record.observed)[take],
         np.concatenate(record.init_time)[take],
         np.concatenate(record.lead_hours)[take],
