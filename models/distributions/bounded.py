@@ -139,12 +139,11 @@ class _Turned:
     def cdf(self) -> Tensor:
         return -torch.expm1(self.log_s(self.z)) / self.mass
 
-    def integral_below(self, power: int) -> Tensor:
-        """The integral of F^power from ``low`` to ``z``, for power one or two."""
-        (c_low, b_low), (c_z, b_z) = self.partial_low, self.partial_z
-        once = self.z - self.low - (c_low - c_z)
-        found = once / self.mass if power == 1 else (once - (c_low - c_z) + b_low - b_z) / self.mass**2
-        return self._or_quadrature(found, self.low, self.z, lambda f: f**power)
+    def integral_below(self) -> Tensor:
+        """The integral of F^2 from ``low`` to ``z``."""
+        (c_low, b_low), (c_z, b_z) = self._partial(self.low), self.partial_z
+        found = (self.z - self.low - 2.0 * (c_low - c_z) + b_low - b_z) / self.mass**2
+        return self._or_quadrature(found, self.low, self.z, lambda f: f * f)
 
     def integral_above(self, power: int) -> Tensor:
         """The integral of (1 - F)^power from ``z`` to ``high``, for power one or two."""
@@ -156,10 +155,6 @@ class _Turned:
         else:
             found = (b_z - b_high - 2.0 * s_high * (c_z - c_high) + s_high**2 * width) / self.mass**2
         return self._or_quadrature(found, self.z, self.high, lambda f: (1.0 - f) ** power)
-
-    @cached_property
-    def partial_low(self) -> tuple[Tensor, Tensor]:
-        return self._partial(self.low)
 
     @cached_property
     def partial_z(self) -> tuple[Tensor, Tensor]:
@@ -242,7 +237,7 @@ class Truncated(Continuous):
 
     def _sides(self, x: Tensor) -> tuple[Tensor, Tensor]:
         at = self._turn(x)
-        near, far = at.integral_below(2), at.integral_above(2)
+        near, far = at.integral_below(), at.integral_above(2)
         beyond = x - self._clip(x)
         below = self.base.scale * torch.where(at.turned, far, near) + beyond.clamp(min=0.0)
         above = self.base.scale * torch.where(at.turned, near, far) + (-beyond).clamp(min=0.0)

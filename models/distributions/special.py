@@ -108,7 +108,7 @@ def _beta_fraction(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
         d = 1.0 / away_from_zero(1.0 + odd * d)
         c = away_from_zero(1.0 + odd / c)
         found = found * d * c
-        if m % 8 == 0 and bool(((d * c - 1.0).abs() <= 8.0 * eps).all()):
+        if m % 8 == 0 and not bool(((d * c - 1.0).abs() > 8.0 * eps).any()):  # NaN never converges
             break
     return found
 

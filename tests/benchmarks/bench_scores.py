@@ -1,8 +1,8 @@
 """Exact CRPS of 50 members and a million cases, ecdf and fair, against properscoring and xskillscore.
 
-Each implementation runs in a process of its own, so that its peak memory (inputs and libraries included) is its own. Ratios compare the same
-layout of the same array: members first, as archives have it, and members last, which properscoring prefers. Its fast path needs numba;
-without it both peers build every pair of members, so they are then fed in blocks that fit the memory, and the figures say so.
+Each implementation runs in a process of its own, so that its peak memory (inputs and libraries included) is its own. Ratios compare the
+same layout of the same array: members first, as archives have it, and members last, which properscoring prefers. Its fast path needs
+numba; without it both peers build every pair of members, so they are then fed in blocks that fit the memory, and the figures say so.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", choices=WORK, help="measure one implementation in this process and print its figures as JSON")
     chosen = parser.parse_args()
-    cases, repeats = (20_000, 2) if chosen.quick else (1_000_000, 3)
+    cases, repeats = (20_000, 2) if chosen.quick else (1_000_000, 5)
     if chosen.only:
         print(json.dumps(measure(chosen.only, cases, repeats)))
         return

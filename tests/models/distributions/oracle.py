@@ -31,13 +31,14 @@ def edges_between(start, stop, centre, scale, *points):
 
 
 def crps(log_pdf, y, start, stop, centre, scale, masses=None, window=(-math.inf, math.inf)):
-    """The integral of (F - 1{y <= x})^2 over the window, for a density between start and stop.
+    """The integrals of (F - 1{y <= x})^2 over the window for observations y (n,), for a density between start and stop.
 
     With masses at the two ends the density is taken as it is; without it is normalised, as that of a truncated distribution.
     """
-    inside = float(np.clip(y, start, stop))
+    y = np.asarray(y, dtype=float)
+    inside = np.clip(y, start, stop)
     shown = [p for p in (*window, start, stop) if math.isfinite(p) and start <= p <= stop]
-    edges = edges_between(start, stop, centre, scale, inside, *shown)
+    edges = edges_between(start, stop, centre, scale, *inside, *shown)
     half = 0.5 * np.diff(edges)[:, None]
     x = edges[:-1, None] + half * (1.0 + _NODES)
     log_f = log_pdf(x)
@@ -52,10 +53,7 @@ def crps(log_pdf, y, start, stop, centre, scale, masses=None, window=(-math.inf,
     sf = mass_stop + (after + piece[:, None] - within) / norm
     low, high = window
     kept = (edges[:-1, None] >= low) & (edges[1:, None] <= high)
-    squared = np.where(edges[:-1, None] >= inside, sf, cdf) ** 2
-    score = float(((squared * kept * half) @ _WEIGHTS).sum())
-    if y < start:
-        score += max(0.0, min(start, high) - max(y, low))
-    if y > stop:
-        score += max(0.0, min(y, high) - max(stop, low))
-    return score
+    below, above = (((side**2 * kept * half) @ _WEIGHTS) for side in (cdf, sf))
+    left = edges[:-1] < inside[:, None]  # (observation, panel)
+    outside = np.maximum(0.0, np.minimum(start, high) - np.maximum(y, low)) + np.maximum(0.0, np.minimum(y, high) - np.maximum(stop, low))
+    return np.where(left, below, above).sum(axis=1) + np.where((y < start) | (y > stop), outside, 0.0)

@@ -15,14 +15,6 @@ from models.distributions import Normal, QuantileGrid
 from models.scores import crps_ensemble, crps_quantiles, quantile_score, twcrps_ensemble
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def brute(members, y, fair):
     x = members[~np.isnan(members)]
     size = len(x)
