@@ -152,26 +152,41 @@ def merge(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
     """Old and new reports in one: new values win where there is one, and nothing that was there is lost.
 
     Flags follow their values; ``available_time`` of an hour is that of its first report.
+
+    Args:
+        old: ``VARIABLE(time, station)``, ``VARIABLE_quality(time, station)`` and ``available_time(time)``, times ascending.
+        new: Likewise.
+
+    Returns:
+        The same on the union of times and stations.
     """
-    names = [str(name) for name in new.data_vars if not str(name).endswith("_quality")]
-    names += [str(name) for name in old.data_vars if not str(name).endswith("_quality") and str(name) not in names]
-    values = new[[n for n in names if n in new]].combine_first(old[[n for n in names if n in old]])
-    flags = {}
-    for name in names:
-        flag = f"{name}_quality"
-        if flag in new or flag in old:
-            shape = {TIME: values[TIME], STATION: values[STATION]}
-            at_new = _flags(new, flag, shape)
-            at_old = _flags(old, flag, shape)
-            chosen = np.where(at_new != MISSING, at_new, at_old).astype(np.int8)
-            flags[flag] = ((TIME, STATION), chosen, _QUALITY_ATTRIBUTES)
-    first = old[AVAILABLE_TIME].reindex({TIME: values[TIME]})
-    first = first.where(first.notnull(), new[AVAILABLE_TIME].reindex({TIME: values[TIME]}))
-    attributes = {**old.attrs, **new.attrs}
-    return values.assign(flags).assign_coords({AVAILABLE_TIME: (TIME, first.values)}).transpose(TIME, STATION).assign_attrs(attributes)
-
-
-def _flags(reports: xr.Dataset, flag: str, shape: dict[str, xr.DataArray]) -> np.ndarray:
-    if flag not in reports:
-        return np.full((shape[TIME].size, shape[STATION].size), MISSING, dtype=np.int8)
-    return np.asarray(reports[flag].reset_coords(drop=True).reindex(shape, fill_value=MISSING).transpose(TIME, STATION).values)
+    times = np.union1d(old[TIME].values, new[TIME].values)
+    ids = [str(station) for station in old[STATION].values]
+    ids += [str(station) for station in new[STATION].values if str(station) not in ids]
+    data: dict[str, Any] = {}
+    available = np.empty(times.size, dtype=times.dtype)
+    places: dict[str, np.ndarray] = {}
+    for part in (new, old):  # the first report of an hour says when it was available
+        available[np.searchsorted(times, part[TIME].values)] = part[AVAILABLE_TIME].values
+    for part in (old, new):
+        cells = np.ix_(np.searchsorted(times, part[TIME].values), [ids.index(str(station)) for station in part[STATION].values])
+        for name, values in part.data_vars.items():
+            given = values.transpose(TIME, STATION).values
+            flag = str(name).endswith("_quality")
+            if name not in data:
+                data[str(name)] = np.full((times.size, len(ids)), MISSING if flag else np.nan, dtype=given.dtype)
+            data[str(name)][cells] = np.where(given != MISSING if flag else np.isfinite(given), given, data[str(name)][cells])
+        for name, values in part.coords.items():
+            if values.dims == (STATION,) and name != STATION:
+                kept = places.setdefault(str(name), np.empty(len(ids), dtype=object if values.dtype.kind not in "fiu" else values.dtype))
+                kept[cells[1].ravel()] = values.values
+    return xr.Dataset(
+        {name: ((TIME, STATION), values, _QUALITY_ATTRIBUTES if name.endswith("_quality") else {}) for name, values in data.items()},
+        coords={
+            TIME: times,
+            STATION: np.array(ids, dtype=object),
+            AVAILABLE_TIME: (TIME, available),
+            **{name: (STATION, values) for name, values in places.items()},
+        },
+        attrs={**old.attrs, **new.attrs},
+    )

@@ -135,5 +135,5 @@ def test_the_last_cycle_is_the_history_of_tomorrow(settings: Settings, report: S
             history = simulator.history(dataset, np.array([INIT]))
             for name in source.spec.variables:
                 found = stations[name].transpose("lead_time", "station", "ensemble_member").values
-                scale = 1e-4 * np.nanmax(np.abs(history[name].values))
+                scale = 1e-4 * float(np.nanmax(np.abs(history[name].values)))
                 assert found == pytest.approx(history[name].values[0], abs=max(scale, 2e-3), nan_ok=True), name
