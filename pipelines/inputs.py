@@ -111,10 +111,11 @@ def gather(
         name: (name, axis, dimensions.attributes(name))
         for name, axis in ((LATITUDE, region.latitude), (LONGITUDE, region.longitude))
     }
+    intervals = {"lead_time_bounds": ((LEAD_TIME, "bounds"), bounds.values)}
     for dataset, fields in found.items():
         framed = _frame(fields, leads, bounds, init_time)
-        at_stations[dataset] = to_stations(framed, stations)
-        on_grid[dataset] = to_grid(framed, region.latitude, region.longitude).assign_coords(axes)
+        at_stations[dataset] = to_stations(framed, stations).assign_coords(intervals)
+        on_grid[dataset] = to_grid(framed, region.latitude, region.longitude).assign_coords(axes | intervals)
     variables = tuple(name for name in VARIABLES if any(name in fields for fields in at_stations.values()))
     return CycleInputs(
         states=tuple(states),
@@ -207,7 +208,6 @@ def _frame(fields: xr.Dataset, leads: np.ndarray, bounds: xr.DataArray, init_tim
             same = (own.values.astype("timedelta64[ns]") == bounds.values).all(axis=1)
             framed[name] = framed[name].where(xr.DataArray(same, dims=(LEAD_TIME,), coords={LEAD_TIME: leads}))
     framed = framed.drop_vars([v for v in framed.variables if str(v).endswith("_bounds") or v == INIT_TIME])
-    framed = framed.assign_coords({"lead_time_bounds": ((LEAD_TIME, "bounds"), bounds.values)})
     framed = framed.assign_coords({INIT_TIME: init_time.astype("datetime64[ns]")}).expand_dims(INIT_TIME)
     wanted = [name for name in framed.data_vars if str(name) in VARIABLES and framed[name].notnull().any()]
     order = (INIT_TIME, LEAD_TIME, ..., ENSEMBLE_MEMBER) if ENSEMBLE_MEMBER in framed.dims else (INIT_TIME, LEAD_TIME, ...)
