@@ -169,7 +169,8 @@ def merge(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
     for part in (new, old):  # the first report of an hour says when it was available
         available[np.searchsorted(times, part[TIME].values)] = part[AVAILABLE_TIME].values
     for part in (old, new):
-        cells = np.ix_(np.searchsorted(times, part[TIME].values), [ids.index(str(station)) for station in part[STATION].values])
+        columns = np.array([ids.index(str(station)) for station in part[STATION].values], dtype=np.intp)
+        cells = np.ix_(np.searchsorted(times, part[TIME].values), columns)
         for name, values in part.data_vars.items():
             given = values.transpose(TIME, STATION).values
             flag = str(name).endswith("_quality")
@@ -179,7 +180,7 @@ def merge(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
         for name, values in part.coords.items():
             if values.dims == (STATION,) and name != STATION:
                 kept = places.setdefault(str(name), np.empty(len(ids), dtype=object if values.dtype.kind not in "fiu" else values.dtype))
-                kept[cells[1].ravel()] = values.values
+                kept[columns] = values.values
     return xr.Dataset(
         {name: ((TIME, STATION), values, _QUALITY_ATTRIBUTES if name.endswith("_quality") else {}) for name, values in data.items()},
         coords={

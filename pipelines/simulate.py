@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
@@ -13,11 +13,9 @@ from data_catalog.manifest import Manifest
 from data_catalog.settings import Settings
 from data_catalog.sources import registry
 from data_catalog.sources.base import Progress, silent
+from data_catalog.sources.simulated import SimulatedAtmosphere
 from data_catalog.store import Root
 from pipelines.observe import OBSERVATIONS, add_quality, file_months
-
-if TYPE_CHECKING:
-    from data_catalog.simulated.simulator import Simulator
 
 REPORTED_DAYS: Final = 3
 """Days before the cycle whose station reports are published as files; older ones go straight into the archive."""
@@ -97,7 +95,7 @@ def simulate(
 
 
 def _history(
-    root: Root, manifest: Manifest, simulator: Simulator, dataset: str, runs: np.ndarray, progress: Progress
+    root: Root, manifest: Manifest, simulator: SimulatedAtmosphere, dataset: str, runs: np.ndarray, progress: Progress
 ) -> tuple[int, list[str]]:
     """Past forecasts at stations, one store a month: how many were added, and the stores written."""
     name, added, stores = f"{dataset}-stations", 0, []
@@ -118,7 +116,7 @@ def _history(
 
 
 def _observations(
-    root: Root, manifest: Manifest, simulator: Simulator, hours: np.ndarray, progress: Progress
+    root: Root, manifest: Manifest, simulator: SimulatedAtmosphere, hours: np.ndarray, progress: Progress
 ) -> tuple[int, list[str]]:
     """Observations, one store a month: how many hours were added, and the stores written."""
     network = next(iter(simulator.networks))
@@ -134,7 +132,7 @@ def _observations(
     return added, stores
 
 
-def _there(root: Root, manifest: Manifest, dataset: str, month: np.datetime64, simulator: Simulator) -> xr.Dataset | None:
+def _there(root: Root, manifest: Manifest, dataset: str, month: np.datetime64, simulator: SimulatedAtmosphere) -> xr.Dataset | None:
     """What the archive has of a month of this very world and version, or None."""
     revision = manifest.latest(dataset, _key(month))
     if revision is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 from data_catalog.errors import UnknownNameError
 from data_catalog.settings import Settings
@@ -17,9 +17,6 @@ from data_catalog.sources.base import GridSource, GridSpec, StationSource, Stati
 from data_catalog.sources.ecmwf import EcmwfSource
 from data_catalog.sources.ncep import NcepSource, gefs_path, gfs_path
 from data_catalog.sources.transport import FolderTransport, HttpTransport
-
-if TYPE_CHECKING:
-    from data_catalog.simulated.simulator import Simulator
 
 T = TypeVar("T")
 
@@ -113,9 +110,9 @@ def simulated_folder(settings: Settings) -> Path:
     return settings.local_root / "simulated" / f"world-{settings.world}{'-tiny' if settings.profile == 'tiny' else ''}"
 
 
-def simulator(settings: Settings) -> Simulator:
+def simulator(settings: Settings) -> simulated.SimulatedAtmosphere:
     """The simulated atmosphere of these settings, which publishes what its sources then read."""
-    from data_catalog.simulated.simulator import Simulator
+    from data_catalog.simulated.simulator import Simulator  # the only import of it outside its own folder
 
     return Simulator(settings.load_region(), settings.world, settings.profile, simulated_folder(settings))
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import numpy as np
+import xarray as xr
 
 from data_catalog.regions import Region
 from data_catalog.settings import Profile
-from data_catalog.sources.base import GridSource, GridSpec, StationSource, StationSpec, lead_steps
+from data_catalog.sources.base import GridSource, GridSpec, Progress, StationSource, StationSpec, lead_steps, silent
 from data_catalog.sources.ecmwf import EcmwfSource
 from data_catalog.sources.ncep import NcepSource, gefs_path, gfs_path
 from data_catalog.sources.reports import CsvReports
@@ -35,6 +39,41 @@ VARIABLES: Final = (
 
 REPORTED: Final = (*VARIABLES[:4], "wind_speed_10m", *VARIABLES[4:])
 """What every simulated station reports, hourly."""
+
+
+class SimulatedAtmosphere(Protocol):
+    """What makes the data that these sources then read; :func:`data_catalog.sources.registry.simulator` gives one."""
+
+    @property
+    def specs(self) -> Mapping[str, GridSpec]:
+        """What the centres declare, by dataset."""
+        ...
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Names of the station networks."""
+        ...
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of everything that comes from here."""
+        ...
+
+    def emit(self, init_time: np.datetime64, progress: Progress = silent) -> dict[str, bool]:
+        """Let every centre publish a cycle: by dataset, whether it was written now."""
+        ...
+
+    def reports(self, since: np.datetime64, until: np.datetime64, progress: Progress = silent) -> int:
+        """Let the stations report for since < hour <= until: how many files were written now."""
+        ...
+
+    def observations(self, times: np.ndarray) -> xr.Dataset:
+        """``VARIABLE(time, station)`` that the stations report at whole hours."""
+        ...
+
+    def history(self, dataset: str, init_times: np.ndarray, progress: Progress = silent) -> xr.Dataset:
+        """``VARIABLE(init_time, lead_time, station, ensemble_member)`` of past forecasts."""
+        ...
 
 
 def _spec(dataset: str, title: str, members: int, delay_hours: float, profile: Profile) -> GridSpec:

@@ -44,7 +44,7 @@ def messages(path: Path) -> list[dict[str, object]]:
     found = []
     with path.open("rb") as stream:
         while (handle := eccodes.codes_grib_new_from_file(stream)) is not None:
-            keys = ("shortName", "units", "stepRange", "typeOfLevel", "level", "dataDate", "dataTime", "packingType", "productionStatusOfProcessedData")
+            keys = ("shortName", "units", "stepRange", "level", "dataDate", "dataTime", "packingType", "productionStatusOfProcessedData")
             row = {key: eccodes.codes_get(handle, key) for key in keys}
             for key in ("perturbationNumber", "numberOfForecastsInEnsemble", "typeOfEnsembleForecast"):
                 row[key] = eccodes.codes_get(handle, key) if eccodes.codes_is_defined(handle, key) else None
@@ -109,7 +109,8 @@ def test_a_gfs_file_has_rain_over_two_windows(tmp_path: Path) -> None:
     emit.write_gfs(given, tmp_path)
     path = tmp_path / "gfs.20250710/12/atmos/gfs.t12z.pgrb2.0p25.f009"
     assert [row["stepRange"] for row in messages(path) if row["shortName"] == "tp"] == ["6-9", "0-9"]
-    windows = [(line.begin_hours, line.end_hours) for line in parse_idx(path.with_name(f"{path.name}.idx").read_text()) if line.element == "APCP"]
+    lines = parse_idx(path.with_name(f"{path.name}.idx").read_text())
+    windows = [(line.begin_hours, line.end_hours) for line in lines if line.element == "APCP"]
     assert windows == [(6, 9), (0, 9)]
 
 

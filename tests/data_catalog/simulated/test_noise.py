@@ -12,9 +12,8 @@ from data_catalog.simulated.noise import BANDS, FLOW, WET, basis, between_knots,
 def test_a_draw_is_a_function_of_its_key_alone() -> None:
     first = normals(1, (2, 3, 4), 5, (7,))
     assert np.array_equal(first, normals(1, (2, 3, 4), 5, (7,)))
-    others = [normals(2, (2, 3, 4), 5, (7,)), normals(1, (2, 3, 5), 5, (7,)), normals(1, (3, 2, 4), 5, (7,)), normals(1, (2, 3, 4), 6, (7,))]
-    for other in others:
-        assert not np.array_equal(first, other)
+    for seed, stream, knot in ((2, (2, 3, 4), 5), (1, (2, 3, 5), 5), (1, (3, 2, 4), 5), (1, (2, 3, 4), 6)):
+        assert not np.array_equal(first, normals(seed, stream, knot, (7,)))
 
 
 def test_more_members_begin_with_the_same_ones() -> None:

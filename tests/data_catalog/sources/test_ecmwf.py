@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ def test_the_path_is_the_public_one() -> None:
     assert ens_path(np.datetime64("2025-03-01T12"), 150) == "20250301/12z/ifs/0p25/enfo/20250301120000-150h-enfo-ef.grib2"
 
 
-@pytest.mark.parametrize("text", ["<html>", '{"param": "2t"}', "[1, 2]", '{"param": "2t", "levtype": "sfc", "step": "x", "_offset": 0, "_length": 1}'])
+@pytest.mark.parametrize(
+    "text", ["<html>", '{"param": "2t"}', "[1, 2]", '{"param": "2t", "levtype": "sfc", "step": "x", "_offset": 0, "_length": 1}']
+)
 def test_what_is_no_index_is_refused(text: str) -> None:
-    with pytest.raises(SourceError, match="Not a line of an .index file"):
+    with pytest.raises(SourceError, match=r"Not a line of an \.index file"):
         parse_index(text)
 
 
@@ -39,7 +42,7 @@ def test_real_indexes_parse_whole_and_cover_the_file(real_data: Path, step: int,
     assert {line.step_hours for line in lines} == {step}
     places = sorted((line.start, line.stop) for line in lines)
     assert places[0][0] == 0
-    assert all(stop == start for (_, stop), (start, _) in zip(places, places[1:], strict=False))
+    assert all(stop == start for (_, stop), (start, _) in pairwise(places))
 
 
 @pytest.mark.real_data

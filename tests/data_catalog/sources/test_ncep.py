@@ -66,7 +66,7 @@ def test_two_fields_of_one_message_share_its_bytes() -> None:
 
 @pytest.mark.parametrize("text", ["<html>busy</html>", "1:0:TMP:2 m", "1:x:d=2025080100:TMP:2 mb:anl:", "a:0:d=20250801:TMP:2 mb:anl:"])
 def test_what_is_no_index_is_refused(text: str) -> None:
-    with pytest.raises(SourceError, match="Not a line of an .idx file"):
+    with pytest.raises(SourceError, match=r"Not a line of an \.idx file"):
         parse_idx(text)
 
 

@@ -60,7 +60,8 @@ def _publish(source: GridSource, folder: Path) -> None:
             begin = (key.lead_hours - 1) // 6 * 6
             window = f"{begin}-{key.lead_hours} hour {field.statistic} fcst" if field.statistic else f"{key.lead_hours} hour fcst"
             lines = files.setdefault(path, [])
-            lines.append(f"{len(lines) + 1}:{len(lines) * SIZE}:d={day}{hour}:{field.element}:{field.level}:{window if key.lead_hours else 'anl'}:")
+            words = f"{field.element}:{field.level}:{window if key.lead_hours else 'anl'}"
+            lines.append(f"{len(lines) + 1}:{len(lines) * SIZE}:d={day}{hour}:{words}:")
         elif isinstance(source, EcmwfSource):
             path = folder / f"{source.path(INIT, key.lead_hours).removesuffix('.grib2')}.index"
             param = next(param for param, variable in source.params.items() if variable == key.variable)
@@ -115,7 +116,7 @@ class TestSimulatedStations(StationSourceContract):
 
 def test_an_unknown_name_lists_the_known_ones(settings: Settings) -> None:
     for look_up in (registry.grid_source, registry.station_source, registry.transport_for):
-        with pytest.raises(UnknownNameError, match="'nowhere'; known are .*simulated-"):
+        with pytest.raises(UnknownNameError, match=r"'nowhere'; known are .*simulated-"):
             look_up(settings, "nowhere")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -75,10 +76,8 @@ def server() -> Iterator[tuple[str, Script]]:
             pass
 
         def handle(self) -> None:
-            try:
+            with suppress(OSError, ValueError):  # the client left, as it should
                 super().handle()
-            except (OSError, ValueError):
-                pass  # the client left, as it should
 
     running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     running.daemon_threads = True
