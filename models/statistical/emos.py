@@ -37,6 +37,7 @@ from models.statistical.shared import DAY, Shape, answer, array_of, device_of, m
 SEASON_DAYS: Final = (300.0, 700.0)  # shortest histories from which one and two harmonics of the season are learned
 RIDGE: Final = 10.0  # observations that a coarser level counts for, where stations cannot tell
 _EXTRA: Final = 100.0  # the same for what stands in the location beside the constant and x
+_TOLERANCE: Final = 1e-3  # log-likelihood that a further step must gain: a thirtieth of a standard error
 _WEAK: Final = 0.1  # share of both while finding out how much stations differ
 _STATIONS: Final = 5.0  # stations that RIDGE counts for in that
 CARRY_KM: Final = 50.0  # e-folding distance of station coefficients
@@ -123,7 +124,7 @@ class Emos:
         X, Z = _predictors(x, s, valid_time, spread, harmonics)
         y, X, Z = (t.movedim(0, 2) for t in (y.masked_fill(~both, torch.nan), X, Z))  # (L, S, T), (L, S, T, p)
         bounds = [None if b is None else (b - float(unit[0])) / float(unit[1]) for b in shape.bounds()]
-        options = {"family": shape.family, "form": shape.form, "lower": bounds[0], "upper": bounds[1]}
+        options = {"family": shape.family, "form": shape.form, "lower": bounds[0], "upper": bounds[1], "tolerance": _TOLERANCE}
         pool, stations = _three_levels(y, X, Z, options)
         arrays = [unit, spread, torch.tensor(harmonics), torch.as_tensor(_nanoseconds(frame)), reach, *stations, *pool]
         return Learned(*(t.cpu().numpy() for t in arrays))

@@ -12,6 +12,7 @@ References:
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Final, Literal, NamedTuple
 
@@ -27,6 +28,7 @@ Form = Literal["censored", "truncated"]
 _INFORMATION: Final[dict[str, tuple[float, float]]] = {"normal": (1.0, 2.0), "logistic": (1.0 / 3.0, (3.0 + math.pi**2) / 9.0)}
 _DEVIATION: Final[dict[str, float]] = {"normal": 1.0, "logistic": math.pi / math.sqrt(3.0)}  # standard deviation at sigma = 1
 _LOG_ABSOLUTE: Final[dict[str, float]] = {"normal": -0.635181, "logistic": 0.125}  # about E log|z|, only for the start
+_HOPELESS: Final = 1e9  # damping at which a problem is given up where it stands
 _CHUNK_ROWS: Final = 65536  # rows worked on at once on a CPU: its temporaries stay in the cache
 
 
@@ -177,6 +179,14 @@ class _Problem:
         smallest = 1e-6 if self.y.dtype == torch.float64 else 1e-4
         self.precision = (ridge + smallest) * self.metric
 
+    def take(self, index: Tensor) -> _Problem:
+        """Some of the problems."""
+        part = copy.copy(self)
+        for name, found in vars(self).items():
+            if isinstance(found, Tensor):
+                setattr(part, name, found[index])
+        return part
+
     def start(self) -> Tensor:
         """Least squares for the location, then of the logarithm of its residuals for the scale, both with the prior."""
         p = self.p
@@ -309,34 +319,61 @@ def _log_mass(a: Tensor | None, b: Tensor | None, family: Family) -> tuple[Tenso
     )
 
 
+class _State(NamedTuple):
+    """Where each problem stands: coefficients, penalised loss, gradient, second derivatives, loss, damping and whether it is done."""
+
+    theta: Tensor
+    value: Tensor
+    gradient: Tensor
+    hessian: Tensor
+    loss: Tensor
+    damping: Tensor
+    done: Tensor
+
+
 def _solve(problem: _Problem, iterations: int, tolerance: float) -> tuple[Tensor, ...]:
-    """Damped Newton: full steps where the loss falls, else more damping in the Fisher metric."""
+    """Damped Newton; problems that are done are left out as soon as they are half of those worked on."""
     theta = problem.start()
     value, gradient, hessian, loss = problem.derivatives(theta)
-    damping = torch.zeros_like(value)
-    done = torch.zeros_like(value, dtype=torch.bool)
-    scale = problem.metric * problem.count.clamp(min=1.0)[:, None]  # (b, K)
-    slack = 16.0 * torch.finfo(theta.dtype).eps
+    state = _State(theta, value, gradient, hessian, loss, torch.zeros_like(value), torch.zeros_like(value, dtype=torch.bool))
+    metric, whole = problem.metric, None
+    index = torch.arange(len(theta), device=theta.device)
     for _ in range(iterations):
-        step, damping = _step(hessian, gradient, scale, damping)
-        gain = 0.5 * (gradient * step).sum(dim=1)
-        done = done | (gain < tolerance)
-        # No longer than two average standard deviations (or two in log sigma) at once.
-        length = ((problem.metric * step**2).sum(dim=1)).sqrt()
-        step = step * torch.clamp(2.0 / length.clamp(min=1e-30), max=1.0)[:, None]
-        trial = theta - step
-        found = problem.derivatives(trial)
-        better = found[0] <= value + slack * (value.abs() + problem.count)
-        theta = torch.where(better[:, None], trial, theta)
-        value = torch.where(better, found[0], value)
-        loss = torch.where(better, found[3], loss)
-        gradient = torch.where(better[:, None], found[1], gradient)
-        hessian = torch.where(better[:, None, None], found[2], hessian)
-        damping = torch.where(better, torch.where(damping > 1e-3, 0.1 * damping, 0.0), torch.clamp(10.0 * damping, min=0.1))
-        done = done | (damping > 1e9)
-        if bool(done.all()):
+        state = _iterate(problem, state, tolerance)
+        left = int((~state.done).sum())
+        if left == 0 or 2 * left <= len(state.done):
+            whole = state if whole is None else _State(*(w.index_copy(0, index, part) for w, part in zip(whole, state, strict=True)))
+            keep = torch.nonzero(~state.done)[:, 0]
+            index, problem, state = index[keep], problem.take(keep), _State(*(t[keep] for t in state))
+        if left == 0:
             break
-    return theta[:, : problem.p], theta[:, problem.p :], hessian, problem.metric, loss, done & (damping <= 1e9)
+    whole = state if whole is None else _State(*(w.index_copy(0, index, part) for w, part in zip(whole, state, strict=True)))
+    theta = whole.theta
+    return theta[:, : problem.p], theta[:, problem.p :], whole.hessian, metric, whole.loss, whole.done & (whole.damping <= _HOPELESS)
+
+
+def _iterate(problem: _Problem, state: _State, tolerance: float) -> _State:
+    """One step: full where the loss falls, else more damping in the Fisher metric."""
+    scale = problem.metric * problem.count.clamp(min=1.0)[:, None]  # (b, K)
+    step, damping = _step(state.hessian, state.gradient, scale, state.damping)
+    gain = 0.5 * (state.gradient * step).sum(dim=1)
+    done = state.done | (gain < tolerance)
+    # No longer than two average standard deviations (or two in log sigma) at once.
+    length = ((problem.metric * step**2).sum(dim=1)).sqrt()
+    trial = state.theta - step * torch.clamp(2.0 / length.clamp(min=1e-30), max=1.0)[:, None]
+    value, gradient, hessian, loss = problem.derivatives(trial)
+    slack = 16.0 * torch.finfo(trial.dtype).eps
+    better = value <= state.value + slack * (state.value.abs() + problem.count)
+    damping = torch.where(better, torch.where(damping > 1e-3, 0.1 * damping, 0.0), torch.clamp(10.0 * damping, min=0.1))
+    return _State(
+        torch.where(better[:, None], trial, state.theta),
+        torch.where(better, value, state.value),
+        torch.where(better[:, None], gradient, state.gradient),
+        torch.where(better[:, None, None], hessian, state.hessian),
+        torch.where(better, loss, state.loss),
+        damping,
+        done | (damping > _HOPELESS),
+    )
 
 
 def _step(hessian: Tensor, gradient: Tensor, scale: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
