@@ -2,10 +2,10 @@
 
 Limits are wide on purpose: they are there for wrong units, broken decoding and stuck production, and a true extreme passes.
 
-A flipped bit in a packed payload is caught where it leaves a trace. Two in five make a CCSDS stream undecodable; one in the rest of it moves
-up to three global rows by one constant, caught from about 2 K, 0.5 m s-1 or 10 Pa on (:func:`shifted_rows`); one in simple or complex packing
-changes one point, caught when it stands far out (:func:`check_field`). What stays below cannot be told from weather by looking at it: the
-sha256 of every file is kept in the manifest, so that a known file that has changed can be.
+A flipped bit in a packed payload is caught where it leaves a trace. Two in five make a CCSDS stream undecodable; one in the rest of it
+moves up to three global rows by one constant, caught from about 2 K, 0.5 m s-1 or 10 Pa on (:func:`shifted_rows`); one in simple or
+complex packing changes one point, caught when it stands far out (:func:`check_field`). What stays below cannot be told from weather by
+looking at it: the sha256 of every file is kept in the manifest, so that a known file that has changed can be.
 """
 
 from __future__ import annotations

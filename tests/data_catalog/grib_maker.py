@@ -84,7 +84,7 @@ def weather(seed: int = 0, step: float = 1.0, mean: float = 295.0, spread: float
     latitude, longitude = np.meshgrid(*axes(step), indexing="ij")
     phase = rng.uniform(0, 2 * np.pi, 4)
     waves = np.sin(latitude / 3 + phase[0]) + np.cos(longitude / 4 + phase[1]) + np.sin((latitude + longitude) / 5 + phase[2])
-    return mean + spread * waves / 3 + 0.1 * np.sin(longitude * 2 + phase[3])
+    return mean + spread * (waves / 3 + 0.03 * np.sin(longitude * 2 + phase[3]))
 
 
 def write(path: Path, *messages: bytes) -> Path:
