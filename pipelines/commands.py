@@ -22,8 +22,8 @@ from pipelines.inputs import key_time
 from pipelines.render import table
 
 HOUR = np.timedelta64(1, "h")
-SPARE_DAYS: Final = 35
-"""Days of simulated history beyond those a cycle learns from, so that a month can be held out for scores."""
+SPARE_DAYS: Final = 12
+"""Days of simulated history before those a cycle learns from: the forecasts that verify on the first of them."""
 
 
 # --- run -------------------------------------------------------------------------------------------------------------------------

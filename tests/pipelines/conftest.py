@@ -17,7 +17,8 @@ from pipelines.simulate import simulate
 
 INIT = np.datetime64("2025-07-10T00", "ns")
 KEY = "20250710T00Z"
-TRAINING_DAYS = 60
+TRAINING_DAYS = 12
+HISTORY_DAYS = TRAINING_DAYS + 12
 
 GIOMUA = [sys.executable, "-m", "pipelines.cli"]
 
@@ -35,16 +36,16 @@ def giomua(*arguments: str, cwd: Path, environment: Mapping[str, str] | None = N
     )
 
 
-def tiny_settings(root: Path) -> Settings:
+def tiny_settings(root: Path, training_days: int = TRAINING_DAYS) -> Settings:
     """The profile ``tiny`` on a root."""
-    return load_settings(root=str(root), profile="tiny", training_days=TRAINING_DAYS, decode_workers=1)
+    return load_settings(root=str(root), profile="tiny", training_days=training_days, decode_workers=1)
 
 
 @pytest.fixture(scope="session")
 def simulated_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with one simulated cycle at its provider and the history before it; nothing published."""
     root = tmp_path_factory.mktemp("simulated") / "root"
-    simulate(tiny_settings(root), INIT, history_days=72)
+    simulate(tiny_settings(root), INIT, history_days=HISTORY_DAYS)
     return root
 
 

@@ -14,7 +14,7 @@ from data_catalog import faults
 from data_catalog.store import Root
 from pipelines.cycle import run_cycle
 from pipelines.simulate import simulate
-from tests.pipelines.conftest import INIT, TRAINING_DAYS, giomua, tiny_settings
+from tests.pipelines.conftest import HISTORY_DAYS, INIT, TRAINING_DAYS, giomua, tiny_settings
 
 BEFORE = INIT - np.timedelta64(24, "h")
 
@@ -27,9 +27,9 @@ def yesterday(simulated_root: Path, tmp_path_factory: pytest.TempPathFactory) ->
     root = tmp_path_factory.mktemp("yesterday") / "root"
     shutil.copytree(simulated_root, root)
     settings = tiny_settings(root)
-    simulate(settings, BEFORE, history_days=72)
+    simulate(settings, BEFORE, history_days=HISTORY_DAYS)
     run_cycle(settings, BEFORE)
-    simulate(settings, INIT, history_days=72)
+    simulate(settings, INIT, history_days=HISTORY_DAYS)
     undisturbed = root.parent / "undisturbed"
     shutil.copytree(root, undisturbed)
     return root, run_cycle(tiny_settings(undisturbed), INIT).content_hash

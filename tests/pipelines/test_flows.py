@@ -79,4 +79,4 @@ def test_the_server_shows_the_flow_run(prefect_url: str, fresh_root: Callable[[]
     tasks = {str(task["name"]) for task in ask(prefect_url, "task_runs")}
     assert {"ingest simulated-global-eps 20250710T00Z", "observe 20250710T00Z", "publish 20250710T00Z"} <= tasks
     artifacts = {str(artifact["key"]) for artifact in ask(prefect_url, "artifacts")}
-    assert {"cycle", "skill"} <= artifacts
+    assert "cycle" in artifacts
