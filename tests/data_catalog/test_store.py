@@ -26,6 +26,7 @@ from data_catalog.errors import ConfigurationError, QualityError, StoreCorruptEr
 from data_catalog.files import staging_folder
 from data_catalog.settings import Settings
 from data_catalog.store import Root, StoreRef, content_hash
+from tests.s3 import make_bucket, serve_s3
 
 REPOSITORY = Path(__file__).parents[2]
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -37,17 +38,7 @@ Place = tuple[str, dict[str, str]]
 @pytest.fixture(scope="session")
 def s3() -> Iterator[dict[str, str]]:
     """Storage options of a real S3 server on the loopback interface."""
-    moto = pytest.importorskip("moto.server", reason="moto[server] is not installed: no S3 to test against")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield {
-        "endpoint": f"http://{host}:{port}",
-        "region": "us-east-1",
-        "access_key_id": "test",
-        "secret_access_key": "test",
-    }
-    server.stop()
+    yield from serve_s3()
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -57,14 +48,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("tempfile.tempdir", None)
     if request.param == "local":
         return str(tmp_path / "var"), {}
-    boto3 = pytest.importorskip("boto3", reason="boto3 is not installed: nothing to make a bucket with")
     options = request.getfixturevalue("s3")
     bucket = "b" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]
-    client = boto3.client(
-        "s3", endpoint_url=options["endpoint"], region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
-    )
-    client.create_bucket(Bucket=bucket)
-    client.close()
+    make_bucket(options, bucket)
     return f"s3://{bucket}/prefix", options
 
 
