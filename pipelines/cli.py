@@ -367,11 +367,12 @@ def serve(
     root: RootOption = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")] = 8080,
+    as_json: JsonOption = False,
 ) -> None:
     """Serve the published stores over HTTP, read-only, with ranges; nothing outside published/ can be reached."""
     from pipelines.commands import serve_command
 
-    serve_command(settings_from(root=root), host, port)
+    serve_command(settings_from(root=root), host, port, lambda result, text: emit(result, as_json, text))
 
 
 if __name__ == "__main__":

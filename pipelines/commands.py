@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -248,7 +248,7 @@ def _cell(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def serve_command(settings: Settings, host: str, port: int) -> None:
+def serve_command(settings: Settings, host: str, port: int, say: Callable[[Mapping[str, Any], str], None]) -> None:
     """Serve the published stores until interrupted."""
     import uvicorn
 
@@ -257,6 +257,7 @@ def serve_command(settings: Settings, host: str, port: int) -> None:
     if settings.is_remote:
         raise ConfigurationError(f"The root {settings.root} is an object store, which serves itself; give a local --root.")
     folder = settings.local_root / "published"
-    app = published_app(folder)
-    print(f"Serving {folder} on http://{host}:{port} (Ctrl-C stops)", file=sys.stderr)  # noqa: T201
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    with socket.create_server((host, port)) as listener:
+        url = f"http://{host}:{listener.getsockname()[1]}"
+        say({"url": url, "folder": str(folder)}, f"Serving {folder} on {url} (Ctrl-C stops)")
+        uvicorn.Server(uvicorn.Config(published_app(folder), log_level="warning")).run(sockets=[listener])
