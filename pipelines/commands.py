@@ -257,7 +257,11 @@ def serve_command(settings: Settings, host: str, port: int, say: Callable[[Mappi
     if settings.is_remote:
         raise ConfigurationError(f"The root {settings.root} is an object store, which serves itself; give a local --root.")
     folder = settings.local_root / "published"
-    with socket.create_server((host, port)) as listener:
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        raise ConfigurationError(f"Cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host.") from error
+    with listener:
         url = f"http://{host}:{listener.getsockname()[1]}"
         say({"url": url, "folder": str(folder)}, f"Serving {folder} on {url} (Ctrl-C stops)")
         uvicorn.Server(uvicorn.Config(published_app(folder), log_level="warning")).run(sockets=[listener])
