@@ -341,15 +341,20 @@ def _solve(problem: _Problem, iterations: int, tolerance: float) -> tuple[Tensor
     for _ in range(iterations):
         state = _iterate(problem, state, tolerance)
         left = int((~state.done).sum())
-        if left == 0 or 2 * left <= len(state.done):
-            whole = state if whole is None else _State(*(w.index_copy(0, index, part) for w, part in zip(whole, state, strict=True)))
-            keep = torch.nonzero(~state.done)[:, 0]
-            index, problem, state = index[keep], problem.take(keep), _State(*(t[keep] for t in state))
         if left == 0:
             break
-    whole = state if whole is None else _State(*(w.index_copy(0, index, part) for w, part in zip(whole, state, strict=True)))
+        if 2 * left <= len(state.done):
+            whole = _merged(whole, index, state)
+            keep = torch.nonzero(~state.done)[:, 0]
+            index, problem, state = index[keep], problem.take(keep), _State(*(t[keep] for t in state))
+    whole = _merged(whole, index, state)
     theta = whole.theta
     return theta[:, : problem.p], theta[:, problem.p :], whole.hessian, metric, whole.loss, whole.done & (whole.damping <= _HOPELESS)
+
+
+def _merged(whole: _State | None, index: Tensor, part: _State) -> _State:
+    """All problems, with those that were worked on last where they now stand."""
+    return part if whole is None else _State(*(old.index_copy(0, index, new) for old, new in zip(whole, part, strict=True)))
 
 
 def _iterate(problem: _Problem, state: _State, tolerance: float) -> _State:
