@@ -1,7 +1,7 @@
 """Run every benchmark and keep the figures: ``python -m tests.benchmarks [--json PATH] [--quick] [NAME...]``.
 
-Each benchmark measures ours and a peer, or a physical limit, in one run; what is worth quoting is the ratio. These are no tests: nothing here
-fails because a machine was slow.
+Each benchmark measures ours and a peer, or a physical limit, in one run; what is worth quoting is the ratio. These are no tests: nothing
+here fails because a machine was slow.
 """
 
 from __future__ import annotations

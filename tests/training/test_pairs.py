@@ -26,7 +26,11 @@ def observations(hours: int = 24 * 40, start: np.datetime64 = T0 - 30 * 24 * HOU
             "temperature_2m": (("time", "station"), np.stack([since, since + 1000], axis=1).astype(np.float32)),
             "precipitation_amount": (("time", "station"), np.ones((hours, 2), np.float32)),
         },
-        coords={"time": times, "station": np.array(STATIONS, dtype=object), "available_time": ("time", times + 20 * np.timedelta64(1, "m"))},
+        coords={
+            "time": times,
+            "station": np.array(STATIONS, dtype=object),
+            "available_time": ("time", times + 20 * np.timedelta64(1, "m")),
+        },
     )
 
 
