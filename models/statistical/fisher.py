@@ -29,6 +29,7 @@ _INFORMATION: Final[dict[str, tuple[float, float]]] = {"normal": (1.0, 2.0), "lo
 _DEVIATION: Final[dict[str, float]] = {"normal": 1.0, "logistic": math.pi / math.sqrt(3.0)}  # standard deviation at sigma = 1
 _LOG_ABSOLUTE: Final[dict[str, float]] = {"normal": -0.635181, "logistic": 0.125}  # about E log|z|, only for the start
 _HOPELESS: Final = 1e9  # damping at which a problem is given up where it stands
+_USUAL: Final = 6  # steps that most problems take: no use in leaving out what is done before
 _CHUNK_ROWS: Final = 65536  # rows worked on at once on a CPU: its temporaries stay in the cache
 
 
@@ -332,18 +333,18 @@ class _State(NamedTuple):
 
 
 def _solve(problem: _Problem, iterations: int, tolerance: float) -> tuple[Tensor, ...]:
-    """Damped Newton; problems that are done are left out as soon as they are half of those worked on."""
+    """Damped Newton; after the usual number of steps, problems that are done are left out once they are half."""
     theta = problem.start()
     value, gradient, hessian, loss = problem.derivatives(theta)
     state = _State(theta, value, gradient, hessian, loss, torch.zeros_like(value), torch.zeros_like(value, dtype=torch.bool))
     metric, whole = problem.metric, None
     index = torch.arange(len(theta), device=theta.device)
-    for _ in range(iterations):
+    for step in range(iterations):
         state = _iterate(problem, state, tolerance)
         left = int((~state.done).sum())
         if left == 0:
             break
-        if 2 * left <= len(state.done):
+        if step >= _USUAL and 2 * left <= len(state.done):
             whole = _merged(whole, index, state)
             keep = torch.nonzero(~state.done)[:, 0]
             index, problem, state = index[keep], problem.take(keep), _State(*(t[keep] for t in state))
