@@ -134,9 +134,9 @@ EDGES_HOURS: Final = (24.0, 48.0, 72.0, 120.0, 168.0)
 
 _COARSE: Final = np.unique(np.concatenate([[0, 1, 2, 3, 101, 102, 103, 104], np.arange(4, 101, 3)]))  # levels kept of each forecast
 _KNOTS: Final = np.array([0, 7, 32, 52, 72, 97, len(LEVELS) - 1])  # levels of each forecast at which distributions are compared
-_HALF_LIFE: Final = 540.0  # days after which a verified forecast counts half
-_TEMPERATURE: Final = 0.02  # relative difference in CRPS that costs a forecaster a factor e of prior weight
-_PULL: Final = 4.0  # strength of the prior weights: its product with the relative squared departure, over the days verified
+_HALF_LIFE: Final = 1000.0  # days after which a verified forecast counts half
+_TEMPERATURE: Final = 0.03  # relative difference in CRPS that costs a forecaster a factor e of prior weight
+_PULL: Final = 100.0  # strength of the prior weights: its product with the relative squared departure, over the days verified
 _CASES: Final = 6000  # most cases of a bucket that are looked at; more are thinned evenly in time
 _FOLDS: Final = (0.4, 0.6, 0.8, 1.0)  # shares of the past: learn up to one, judge up to the next
 _MARGIN: Final = 1e-3  # relative gain in past CRPS before anything but the plain mixture is believed

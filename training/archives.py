@@ -133,7 +133,7 @@ def _variable(path: Path, variable: str, whose: str) -> xr.DataArray:
         raise ConfigurationError(f"There is no file {path} for {whose}; check the path.")
     kind, options = ("Zarr", {"engine": "zarr", "consolidated": False}) if path.is_dir() else ("NetCDF-4", {"engine": "h5netcdf"})
     try:
-        dataset = xr.open_dataset(path, decode_timedelta=True, **options)  # type: ignore[arg-type]
+        dataset = xr.open_dataset(path, decode_timedelta=True, **options)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(f"{path} for {whose} cannot be read as {kind}: {error}.") from error
     with dataset:
@@ -157,7 +157,7 @@ def _shape(data: xr.DataArray, dims: tuple[str, ...], whose: str) -> xr.DataArra
                 expected = "timedelta64 (units such as 'hours')" if kind == "m" else "datetime64 (units such as 'hours since ...')"
                 raise ConfigurationError(f"{name} of {whose} is {data[name].dtype}, expected {expected}; give it CF units.")
             data = data.assign_coords({name: data[name].astype("datetime64[ns]" if kind == "M" else "timedelta64[ns]")})
-    data = data.assign_coords({STATION: data[STATION].values.astype(str).astype(object)})
+    data = data.assign_coords({STATION: np.array([str(s) for s in data[STATION].values], dtype=object)})
     return data.transpose(*dims)
 
 

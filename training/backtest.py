@@ -272,7 +272,7 @@ def plan(archive: Archive, config: BacktestConfig) -> list[Block]:
         )
     rows = np.flatnonzero(test.any(axis=1))
     first_cutoff = inits[rows[0]] if config.strict else start - np.timedelta64(1, "ns")
-    blocks = _training_blocks(inits, valid, there, rows[0], first_cutoff)
+    blocks = _training_blocks(inits, valid, there, rows[0], first_cutoff, config.window)
     if config.refit == "never":
         return [*blocks, Block(rows, first_cutoff, test=True)]
     unit = "datetime64[M]" if config.refit == "monthly" else "datetime64[D]"
@@ -283,18 +283,20 @@ def plan(archive: Archive, config: BacktestConfig) -> list[Block]:
     return blocks
 
 
-def _training_blocks(inits: np.ndarray, valid: np.ndarray, there: np.ndarray, first_test: int, cutoff: np.datetime64) -> list[Block]:
-    """Out-of-fold blocks within the training period, walking forward like the test."""
+def _training_blocks(
+    inits: np.ndarray, valid: np.ndarray, there: np.ndarray, first_test: int, cutoff: np.datetime64, window: int | None
+) -> list[Block]:
+    """Out-of-fold blocks within the training period, walking forward like the test; with a window, the newest days alone."""
     usable = np.flatnonzero(((valid <= cutoff) & there).any(axis=1))
     usable = usable[usable < first_test] if (usable < first_test).any() else usable
-    days = np.unique(inits[usable].astype("datetime64[D]"))
-    edges = np.unique(np.linspace(_FIRST_SHARE * len(days), len(days), _TRAINING_BLOCKS + 1).round().astype(int))
-    blocks = []
-    for low, high in pairwise(edges):
-        own = inits[usable].astype("datetime64[D]")
-        cut = usable[(own >= days[low]) & (own <= days[high - 1])]
-        blocks.append(Block(cut, inits[cut[0]], test=False))
-    return blocks
+    day = inits[usable].astype("datetime64[D]")
+    days = np.unique(day)
+    first = _FIRST_SHARE * len(days)
+    if window is not None:
+        first = max(len(days) - window, min(first, _FIRST_SHARE * window))
+    edges = np.unique(np.linspace(first, len(days), _TRAINING_BLOCKS + 1).round().astype(int))
+    cuts = [usable[(day >= days[low]) & (day <= days[high - 1])] for low, high in pairwise(edges)]
+    return [Block(cut, inits[cut[0]], test=False) for cut in cuts]
 
 
 def _scorable(archive: Archive) -> np.ndarray:

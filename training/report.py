@@ -104,7 +104,8 @@ def _verdict(cases: Cases, units: str) -> str:
     said = f"The blend scores {mean[blend]:.3f} {units}"
     if raw:
         first = min(raw, key=lambda i: mean[i])
-        said += f", {1.0 - mean[blend] / mean[first]:.0%} below the best raw forecast ({cases.rows[first]}, {mean[first]:.3f})"
+        gain = f"{1.0 - mean[blend] / mean[first]:.0%} below" if mean[first] > 0 else "beside"
+        said += f", {gain} the best raw forecast ({cases.rows[first]}, {mean[first]:.3f})"
     relation = "about as good as" if not abs(difference) > 2.0 * error else ("better than" if difference < 0 else "worse than")
     coverage = cases.statistics["coverage_90"][blend].mean()
     said += f"; it is {relation} its best part, {cases.rows[best]} ({mean[best]:.3f})."

@@ -26,9 +26,8 @@ from models.statistical.joint import JointEmos
 from models.statistical.predictors import Design, training_of
 from models.statistical.shared import answer, season, wanted
 
-_TREES: Final = 150
+_TREES: Final = 120
 _LEAF: Final = 20  # fewest residuals in a leaf
-_FEATURES: Final = 1.0 / 3.0  # share of predictors tried at a split
 _ROWS: Final = 20_000  # residuals learned from; more are thinned evenly
 
 
@@ -183,7 +182,7 @@ def _grow(x: np.ndarray, residual: np.ndarray) -> Trees:
     order = np.argsort(residual, kind="stable")
     x, residual = x[order], residual[order]
     held = np.clip(residual, *np.quantile(residual, [0.001, 0.999]))  # one broken report must not choose the splits
-    forest = ExtraTreesRegressor(_TREES, min_samples_leaf=_LEAF, max_features=_FEATURES, random_state=0).fit(x, held)
+    forest = ExtraTreesRegressor(_TREES, min_samples_leaf=_LEAF, max_features="sqrt", random_state=0).fit(x, held)
     leaf = forest.apply(x).T  # (trees, rows)
     parts: dict[str, list[np.ndarray]] = {"feature": [], "threshold": [], "left": [], "right": []}
     roots, first = [], 0
