@@ -7,6 +7,7 @@ CF_TABLE := .cache/cf-standard-name-table.xml
 ROOT    ?= ./var
 WORKERS ?= auto
 export DO_NOT_TRACK = 1
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: help install run test check bench serve clean
 .DEFAULT_GOAL := help
