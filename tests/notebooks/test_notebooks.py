@@ -1,0 +1,86 @@
+"""Every notebook runs from top to bottom on a small root, asks one question, and is kept without its outputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from pipelines.cycle import run_cycle
+from pipelines.simulate import simulate
+from tests.pipelines.conftest import INIT, clean_environment, tiny_settings
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+Run = Callable[[str], nbformat.NotebookNode]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Executes a notebook by its number in its own folder, on a tiny root with one published cycle."""
+    root = tmp_path_factory.mktemp("notebooks") / "root"
+    simulate(tiny_settings(root), INIT, history_days=72)
+    run_cycle(tiny_settings(root), INIT)
+
+    def execute(number: str) -> nbformat.NotebookNode:
+        scratch = str(tmp_path_factory.mktemp("jupyter"))
+        (path,) = (path for path in NOTEBOOKS if path.name.startswith(number))
+        book = nbformat.read(path, as_version=4)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("JUPYTER_RUNTIME_DIR", scratch)
+            client = NotebookClient(book, kernel_name="python3", timeout=300, resources={"metadata": {"path": str(FOLDER)}})
+            client.execute(env=clean_environment(GIOMUA_ROOT=str(root), IPYTHONDIR=scratch, MPLCONFIGDIR=scratch, TMPDIR=scratch))
+        return book
+
+    return execute
+
+
+def shown(book: nbformat.NotebookNode, kind: str) -> list[str]:
+    """Everything that the cells of a notebook gave back in one form."""
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    found = [output["data"][kind] for output in outputs if kind in output.get("data", {})]
+    return found + [output["text"] for output in outputs if output.output_type == "stream" and kind == "text/plain"]
+
+
+def test_the_forecast_is_read(run: Run) -> None:
+    book = run("01")
+    text = "\n".join(shown(book, "text/plain"))
+    assert "Thursday 10 July 2025, 07:00" in text, "the start, on a clock in Hanoi"
+    assert "Simulated data: not the weather of any real day." in text
+    assert "simulated-global-eps" in text
+    assert "rain of 24 h to 07:00" in text
+    assert re.search(r"Fri 11 Jul +\d+\.\d \(\d+\.\d to \d+\.\d\) +\d+ %", text)
+    assert len(shown(book, "image/png")) == 3
+
+
+def test_the_archive_is_scored(run: Run) -> None:
+    book = run("02")
+    text = "\n".join(shown(book, "text/plain"))
+    assert "simulated past: 72 forecasts x 4 lead times x 3 stations" in text
+    crps = {name: float(score) for name, score in re.findall(r"^(\S+) +\d+ +(\d+\.\d+) ", text, flags=re.MULTILINE)}
+    assert crps["blend"] < min(score for name, score in crps.items() if name.startswith("raw_") or name == "climatology")
+    assert len(shown(book, "image/png")) == 3
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_asks_one_question_and_keeps_no_output(path: Path) -> None:
+    book = nbformat.read(path, as_version=4)
+    nbformat.validate(book)
+    assert re.fullmatch(r"# .*\?", book.cells[0].source.splitlines()[0])
+    assert sum(line.startswith("# ") for cell in book.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()) == 1
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert set(book.metadata) == {"kernelspec", "language_info"}
+    for cell in book.cells:
+        assert not re.search(r"(?<![\w.`\"])/(home|root|work|tmp|Users)/", cell.source), "a path of one machine"
+        for target in re.findall(r"\]\(([^)#]+)\)", cell.source if cell.cell_type == "markdown" else ""):
+            assert target.startswith("https://") or (FOLDER / target).exists()
+
+
+def test_they_are_numbered_from_one() -> None:
+    assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02d}_" for number in range(1, len(NOTEBOOKS) + 1)]
