@@ -1,0 +1,133 @@
+"""The README and CONTRIBUTING hold: what they show runs, what they name exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_catalog.dimensions import QUANTILE
+from data_catalog.settings import Settings
+from pipelines.cycle import run_cycle
+from pipelines.publish import ABOUT
+from pipelines.simulate import simulate
+from tests.pipelines.conftest import INIT, clean_environment, giomua, tiny_settings
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """Fenced blocks of the README in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def lines(language: str) -> list[list[str]]:
+    """Commands of the README's blocks in a language, as words, without their comments."""
+    return [words for block in blocks(language) for line in block.splitlines() if (words := shlex.split(line, comments=True))]
+
+
+def inline() -> list[list[str]]:
+    """Commands that the README names in running text: ``giomua status``, ``make serve``."""
+    return [text.split() for text in re.findall(r"`((?:giomua|make) [^`]+)`", README)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder whose ``var`` has one published cycle."""
+    place = tmp_path_factory.mktemp("readme")
+    settings = tiny_settings(place / "var")
+    simulate(settings, INIT, history_days=24)
+    run_cycle(settings.model_copy(update={"training_days": 12}), INIT)
+    return place
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_examples_run(code: str, folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=folder, env=clean_environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert QUANTILE in done.stdout
+
+
+def test_what_may_be_run_anywhere_runs(folder: Path) -> None:
+    status = giomua("status", cwd=folder)
+    assert status.returncode == 0, status.stderr
+    assert "Published 2025-07-10T00:00:00Z r0" in status.stdout
+    assert "simulated" in status.stdout
+
+
+@pytest.mark.real_data
+def test_the_live_data_example_runs_on_real_files(real_data: Path, tmp_path: Path) -> None:
+    """Import and run as the README writes them, with a real NCEP file and its init_time in place of those of the example."""
+    (block,) = (block for block in blocks("sh") if "giomua import" in block)
+    shutil.copy(real_data / "grib" / "ncep" / "gfs_20110110T12_f120_2p5deg.grib2", tmp_path)
+    script = re.sub(r"gfs\.t\d\dz\.\S+", "gfs_*.grib2", block)
+    script = re.sub(r"--init-time \S+", "--init-time 2011-01-10T12Z", script)
+    assert script != block
+    command = f"giomua() {{ {shlex.quote(sys.executable)} -m pipelines.cli \"$@\"; }}\n{script}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 3, done.stderr
+    assert "Missing or late" in done.stdout
+    assert json.loads((tmp_path / "real" / "published" / "latest.json").read_text())["init_time"] == "2011-01-10T12:00:00Z"
+
+
+def test_every_command_and_option_it_names_exists(tmp_path: Path) -> None:
+    shown = giomua("--help", cwd=tmp_path).stdout
+    known = set(re.findall(r"^[│|]?\s*([a-z]+)  ", shown, flags=re.MULTILINE))
+    listed = next(text for text in re.findall(r"`giomua ([^`]+)`", README) if "|" in text)
+    names = {part.split()[0] for part in listed.split("|")}
+    assert names <= known
+    assert known - names == set(), "commands that the README does not name"
+    for words in [*lines("sh"), *inline()]:
+        if words[0] == "giomua" and "|" not in words:
+            assert words[1] in known
+            usage = giomua(words[1], "--help", cwd=tmp_path).stdout
+            for word in words[2:]:
+                assert not word.startswith("--") or word in usage, f"{words[1]} has no {word}"
+
+
+def test_every_make_target_it_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, flags=re.MULTILINE))
+    named = {words[1] for words in [*lines("sh"), *inline()] if words[0] == "make"}
+    named |= set(re.findall(r"[`(]make ([a-z]+)[`)]", README + CONTRIBUTING))
+    assert {"run", "test", "serve", "check", "bench"} <= named
+    assert named <= targets
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors of the headings of a page, as they are made on the web."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_link_and_path_leads_somewhere(page: str) -> None:
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        path, _, anchor = target.partition("#")
+        assert path.startswith("https://") or (REPOSITORY / path).exists(), target
+        if anchor:
+            assert anchor in anchors((REPOSITORY / (path or page)).read_text(encoding="utf-8")), target
+    for path in re.findall(r"`((?:[a-z_.]+/)+[\w./]*)`", text):
+        assert path.startswith("published/") or (REPOSITORY / path).exists(), path
+    for path in re.findall(r"^    ([a-z_]+/)  ", text, flags=re.MULTILINE):
+        assert (REPOSITORY / path).is_dir(), path
+
+
+def test_the_groups_are_those_that_are_published() -> None:
+    rows = re.findall(r"^\| (`[^|]+) \|", README, flags=re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(ABOUT)
+
+
+def test_every_setting_it_names_exists() -> None:
+    for name in re.findall(r"GIOMUA_([A-Z][A-Z_]*[A-Z])", README + CONTRIBUTING):
+        assert name.lower() in Settings.model_fields, name
