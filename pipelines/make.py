@@ -27,6 +27,7 @@ from training.ensemble import (
     fit_forecasters,
     history_days,
     predict_all,
+    predict_grid,
     scenario_template,
     single,
 )
@@ -34,9 +35,6 @@ from training.pairs import Past
 from training.skill import held_out_scores
 
 HOUR = np.timedelta64(1, "h")
-GRIDDED: Final = ("raw_", "emos_")
-"""Kinds of forecaster that can speak for a grid."""
-
 
 @dataclass(frozen=True, eq=False)
 class Product:
@@ -99,7 +97,7 @@ def make(
         targets=inputs.variables,
     )
     at_stations = predict_all(fitted, stations, progress)
-    on_grid = predict_all({i: f for i, f in fitted.items() if i.startswith(GRIDDED)}, inputs.grid, progress)
+    on_grid = predict_grid(fitted, inputs.grid, progress)
     faults.at("cycle.predicted")
     station_blend = blend_equally(at_stations, inputs.variables)
     grid_blend = blend_equally(on_grid, inputs.variables)

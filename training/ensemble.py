@@ -6,7 +6,7 @@ All of it is a pure function of the inputs and of pairs that were known before; 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -117,6 +117,27 @@ def predict_all(fitted: Mapping[str, Forecaster], inputs: Inputs, progress: Prog
             skipped[forecaster_id] = "no finite value for these inputs"
     progress("forecasting", len(fitted), len(fitted))
     return Predictions(quantiles, skipped)
+
+
+def predict_grid(fitted: Mapping[str, Forecaster], inputs: Inputs, progress: Progress = silent) -> Predictions:
+    """What the calibrated forecasters say on a grid, and the raw ensembles for the variables that those leave open somewhere.
+
+    Args:
+        fitted: From :func:`fit_forecasters`.
+        inputs: Of one cycle on a grid.
+        progress: Called for each forecaster.
+    """
+    calibrated = predict_all({i: f for i, f in fitted.items() if i.startswith(CALIBRATED)}, inputs, progress)
+    covered = {
+        variable
+        for variable in inputs.targets
+        if any(variable in said and bool(said[variable].notnull().all()) for said in calibrated.quantiles.values())
+    }
+    open_variables = tuple(variable for variable in inputs.targets if variable not in covered)
+    if not open_variables:
+        return calibrated
+    raw = predict_all({i: f for i, f in fitted.items() if i.startswith(RAW)}, replace(inputs, targets=open_variables), progress)
+    return Predictions({**calibrated.quantiles, **raw.quantiles}, {**calibrated.skipped, **raw.skipped})
 
 
 def blend_equally(predictions: Predictions, variables: Sequence[str]) -> Blend:
