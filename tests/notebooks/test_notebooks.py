@@ -61,7 +61,7 @@ def test_the_forecast_is_read(run: Run) -> None:
 def test_the_archive_is_scored(run: Run) -> None:
     book = run("02")
     text = "\n".join(shown(book, "text/plain"))
-    assert "simulated past: 72 forecasts x 4 lead times x 3 stations" in text
+    assert "simulated past: 72 forecasts x 3 lead times x 3 stations" in text
     crps = {name: float(score) for name, score in re.findall(r"^(\S+) +\d+ +(\d+\.\d+) ", text, flags=re.MULTILINE)}
     assert crps["blend"] < min(score for name, score in crps.items() if name.startswith("raw_") or name == "climatology")
     assert len(shown(book, "image/png")) == 3
