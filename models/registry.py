@@ -17,6 +17,8 @@ _SINGLE: Final[Mapping[str, str]] = MappingProxyType(
         "emos-recent": "models.statistical.joint:recent",
         "emos-loose": "models.statistical.joint:loose",
         "forest": "models.statistical.forest:ResidualForest",
+        "analog": "models.statistical.analog:Analog",
+        "csgd": "models.statistical.csgd:Csgd",
     }
 )
 """One forecaster an id; imported when built."""

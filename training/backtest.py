@@ -174,8 +174,8 @@ def parse_day(text: str, option: str) -> date:
         raise ConfigurationError(f"{option} is {text!r}; expected a date such as 2010-12-31.") from error
 
 
-def choose_forecasters(asked: Sequence[str], sources: Sequence[str]) -> list[str]:
-    """Ids to run: what is asked for, and always climatology and each raw ensemble.
+def choose_forecasters(asked: Sequence[str], sources: Sequence[str], variable: str) -> list[str]:
+    """Ids to run: what is asked for and can forecast the variable, and always climatology and each raw ensemble.
 
     Raises:
         ConfigurationError: There is no source.
@@ -195,7 +195,8 @@ def choose_forecasters(asked: Sequence[str], sources: Sequence[str]) -> list[str
         elif name not in (BLEND, EQUAL):
             raise UnknownNameError(f"No forecaster is called {name!r}; known here are {', '.join(known)}, statistical and all.")
     always = ["climatology", *(f"raw_{s}" for s in sources)]
-    return [i for i in known if i in chosen or i in always]
+    targets = {i: build(i).spec.targets for i in known if i in chosen or i in always}
+    return [i for i, names in targets.items() if not names or variable in names]
 
 
 def run_backtest(config: BacktestConfig, progress: Progress | None = None) -> BacktestResult:
@@ -216,7 +217,7 @@ def run_backtest(config: BacktestConfig, progress: Progress | None = None) -> Ba
 
     say = progress or (lambda _what, _done, _all: None)
     say("reading", 0, 1)
-    ids = choose_forecasters(config.forecasters, list(config.sources))
+    ids = choose_forecasters(config.forecasters, list(config.sources), config.variable)
     archive = read_archive(config.sources, config.observations, config.variable)
     blocks = plan(archive, config)
     config.out.mkdir(parents=True, exist_ok=True)

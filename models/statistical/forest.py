@@ -165,13 +165,14 @@ def _valid_time(inputs: Inputs) -> np.ndarray:
     return found
 
 
-def _features(design: Design, location: np.ndarray, scale: np.ndarray, valid_time: np.ndarray) -> np.ndarray:
-    """(cases, p) float32: the predictors of the joint EMOS but for hinges and interactions, with its answer, season and lead."""
-    plain = [i for i, n in enumerate(design.names) if n != "constant" and not n.startswith("hinge") and not n.endswith("_pool")]
+def _features(design: Design, location: np.ndarray, scale_of: np.ndarray, valid_time: np.ndarray) -> np.ndarray:
+    """(cases, p) float32: the predictors of the joint EMOS but for hinges and interactions, each once, with its answer and the lead."""
+    plain = [i for i, n in enumerate(design.names) if not n.startswith(("constant", "hinge", "season")) and not n.endswith("_pool")]
+    scale = [i for i, n in enumerate(design.scale_names) if n in ("error_size", "between", "station_size")]
     waves = np.broadcast_to(season(valid_time)[:, :, None], (*location.shape, 2))
     lead = np.broadcast_to(np.arange(location.shape[1], dtype=np.float64)[None, :, None], location.shape)
-    own = np.stack([location, np.log(scale), lead], axis=-1)
-    found = np.concatenate([design.location[..., plain], design.log_scale[..., 1:], waves, own], axis=-1)
+    own = np.stack([location, np.log(scale_of), lead], axis=-1)
+    found = np.concatenate([design.location[..., plain], design.log_scale[..., scale], waves, own], axis=-1)
     return found.reshape(-1, found.shape[-1]).astype(np.float32)
 
 

@@ -91,6 +91,7 @@ class Design(NamedTuple):
         log_scale: (T, L, P, q): the constant and the rest.
         beyond: (T, L, P) pool minus its cut-off value, to be added to the location as it is.
         names: Of the location's predictors.
+        scale_names: Of the log scale's.
     """
 
     pool: np.ndarray
@@ -98,6 +99,7 @@ class Design(NamedTuple):
     log_scale: np.ndarray
     beyond: np.ndarray
     names: tuple[str, ...]
+    scale_names: tuple[str, ...]
 
 
 class Training(NamedTuple):
@@ -440,14 +442,16 @@ def _design(frame: Frame, cases: _Cases, left_out: np.ndarray | None) -> Design:
     columns += _ground_columns(frame, cases, pool.shape, x)
     recent, size = _recent(frame, cases, pool, each, unit)
     columns += recent
-    scale = [np.ones_like(pool), log_spread, x, size, *(np.broadcast_to(waves[..., i], pool.shape) for i in range(min(2, waves.shape[-1])))]
+    scale = [("constant", np.ones_like(pool)), ("log_spread", log_spread), ("pool", x), ("error_size", size)]
+    scale += [(f"season_{i}", np.broadcast_to(waves[..., i], pool.shape)) for i in range(min(2, waves.shape[-1]))]
     if K > 1:
-        scale.append(np.nan_to_num(_between(frame, cases) - float(frame.between)))
+        scale.append(("between", np.nan_to_num(_between(frame, cases) - float(frame.between))))
     if len(frame.stations) > 1:
-        scale.append(np.broadcast_to(frame.size_station[None], pool.shape))
+        scale.append(("station_size", np.broadcast_to(frame.size_station[None], pool.shape)))
     lost = np.isnan(pool)
     location = np.stack([np.where(lost, np.nan, c) for _, c in columns], axis=-1)
-    return Design(pool, location, np.stack(scale, axis=-1), pool - inside, tuple(n for n, _ in columns))
+    log_scale = np.stack([c for _, c in scale], axis=-1)
+    return Design(pool, location, log_scale, pool - inside, tuple(n for n, _ in columns), tuple(n for n, _ in scale))
 
 
 def _log_spread(frame: Frame, cases: _Cases) -> np.ndarray:

@@ -189,8 +189,11 @@ def test_arguments_are_parsed():
 
 
 def test_climatology_and_raw_are_always_in():
-    assert choose_forecasters(("emos",), ["a"]) == ["climatology", "emos", "raw_a"]
-    assert set(choose_forecasters(("statistical",), ["a"])) <= set(choose_forecasters(("all",), ["a"]))
+    assert choose_forecasters(("emos",), ["a"], "temperature_2m") == ["climatology", "emos", "raw_a"]
+    statistical, everything = (set(choose_forecasters((kind,), ["a"], "temperature_2m")) for kind in ("statistical", "all"))
+    assert statistical <= everything
+    assert "csgd" not in statistical
+    assert "csgd" in choose_forecasters(("statistical",), ["a"], "precipitation_amount")
 
 
 def test_files_are_read_whatever_their_order(tmp_path: Path):
