@@ -379,9 +379,10 @@ class _Walk:
             inputs = informed if forecaster.spec.needs_observations else plain
             try:
                 said = _said(forecaster.fit(pairs), inputs, name)
-            except ForecasterError as error:
+            except (ForecasterError, ArithmeticError, LookupError, RuntimeError, ValueError) as error:  # never stops the rest
                 if block.test:
-                    self.record.skipped.setdefault(forecaster_id, str(error).rstrip("."))
+                    why = str(error) if isinstance(error, ForecasterError) else f"{type(error).__name__}: {error}"
+                    self.record.skipped.setdefault(forecaster_id, why.rstrip("."))
                 continue
             found[forecaster_id] = said[-len(block.rows) :]
         return found

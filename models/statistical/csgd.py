@@ -32,8 +32,8 @@ from models.statistical.predictors import Design, Frame, design_of, training_of
 from models.statistical.shared import answer, wanted
 
 _TARGETS: Final = ("precipitation_amount", "precipitation_surface")
-_ROWS: Final = 800  # cases of a lead that are fitted to; more are thinned evenly
-_STEPS: Final = 25  # of L-BFGS
+_ROWS: Final = 400  # cases of a lead that are fitted to; more are thinned evenly
+_STEPS: Final = 15  # of L-BFGS
 _START: Final = (-2.0, -3.0, -0.3, -0.7, -2.0)  # logarithms of a1 to a5
 _PULL: Final = 0.002  # of the coefficients to their start, in units of the mean CRPS
 
