@@ -88,7 +88,7 @@ def to_stations(fields: xr.Dataset, stations: tuple[Station, ...]) -> xr.Dataset
         stations: Where to.
 
     Returns:
-        ``VARIABLE(..., station)`` with latitude, longitude and elevation as station coordinates.
+        The same with ``station`` in the place of latitude and longitude; latitude, longitude and elevation are station coordinates.
     """
     latitude = np.array([s.latitude for s in stations])
     longitude = np.array([s.longitude for s in stations])
@@ -100,7 +100,8 @@ def to_stations(fields: xr.Dataset, stations: tuple[Station, ...]) -> xr.Dataset
         dims = [d for d in field.dims if d not in (LATITUDE, LONGITUDE)]
         values = to_points(field, latitude, longitude, method_for(str(name)))
         coords = {k: c for k, c in field.coords.items() if not {LATITUDE, LONGITUDE} & set(c.dims)}
-        moved[str(name)] = xr.DataArray(values, dims=(*dims, STATION), coords=coords, attrs=field.attrs)
+        there = xr.DataArray(values, dims=(*dims, STATION), coords=coords, attrs=field.attrs)
+        moved[str(name)] = there.transpose(*(STATION if d == LATITUDE else d for d in field.dims if d != LONGITUDE))
     return xr.Dataset(moved, attrs=fields.attrs).assign_coords(station_coordinates(stations))
 
 
@@ -113,7 +114,7 @@ def to_grid(fields: xr.Dataset, latitude: np.ndarray, longitude: np.ndarray) -> 
         longitude: Target axis, degrees_east, ascending, shape (X,).
 
     Returns:
-        ``VARIABLE(..., latitude, longitude)`` on the target axes, NaN outside the source.
+        The same dimensions on the target axes, NaN outside the source.
 
     Raises:
         QualityError: A variable has no latitude or longitude.
@@ -130,7 +131,8 @@ def to_grid(fields: xr.Dataset, latitude: np.ndarray, longitude: np.ndarray) -> 
         values = to_points(field, mesh_latitude, mesh_longitude, method_for(str(name)))
         values = values.reshape(*values.shape[:-1], latitude.size, longitude.size)
         coords = {k: c for k, c in field.coords.items() if not {LATITUDE, LONGITUDE} & set(c.dims)}
-        moved[str(name)] = xr.DataArray(values, dims=(*dims, LATITUDE, LONGITUDE), coords=coords, attrs=field.attrs)
+        there = xr.DataArray(values, dims=(*dims, LATITUDE, LONGITUDE), coords=coords, attrs=field.attrs)
+        moved[str(name)] = there.transpose(*field.dims)
     return xr.Dataset(moved, attrs=fields.attrs).assign_coords({LATITUDE: latitude, LONGITUDE: longitude})
 
 

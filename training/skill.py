@@ -32,7 +32,7 @@ def held_out_scores(
         progress: Called as work goes on.
 
     Returns:
-        Rows {forecaster, variable, units, n, crps, held_out_from, held_out_to}, the same cases in every row of a variable; empty when the
+        Rows {forecaster, variable, n, crps, held_out_from, held_out_to}, the same cases in every row of a variable; empty when the
         history is too short to hold anything out.
     """
     cut = init_time - HELD_OUT_DAYS * DAY
