@@ -137,7 +137,7 @@ _KNOTS: Final = np.array([0, 7, 32, 52, 72, 97, len(LEVELS) - 1])  # levels of e
 _HALF_LIFE: Final = 1000.0  # days after which a verified forecast counts half
 _TEMPERATURE: Final = 0.03  # relative difference in CRPS that costs a forecaster a factor e of prior weight
 _PULL: Final = 100.0  # strength of the prior weights: its product with the relative squared departure, over the days verified
-_CASES: Final = 6000  # most cases of a bucket that are looked at; more are thinned evenly in time
+_CASES: Final = 4000  # most cases of a bucket that are looked at; more are thinned evenly in time
 _FOLDS: Final = (0.4, 0.6, 0.8, 1.0)  # shares of the past: learn up to one, judge up to the next
 _MARGIN: Final = 1e-3  # relative gain in past CRPS before anything but the plain mixture is believed
 

@@ -279,7 +279,7 @@ def _oddities(archive: Archive) -> list[str]:
     missing = int(np.isnan(observed).sum())
     if missing:
         found.append(f"{missing} of {observed.size} cases have no observation.")
-    errors = {}
+    errors, lonely = {}, []
     for name, source in pairs.sources.items():
         values = source[variable].values
         there = np.isfinite(values)
@@ -290,7 +290,7 @@ def _oddities(archive: Archive) -> list[str]:
         if not rows.all():
             found.append(f"{name} is missing in {int((~rows).sum())} of {rows.size} cases.")
         if values.shape[-1] == 1:
-            found.append(f"{name} has one member: it has no spread, so no coverage and no fair CRPS.")
+            lonely.append(name)
         else:
             flat = (np.ptp(np.where(there, values, np.nanmean(values)), axis=-1) == 0) & rows
             if flat.mean() > 0.05 and not (values[flat] == 0).all():
@@ -300,6 +300,8 @@ def _oddities(archive: Archive) -> list[str]:
         count = there.sum(axis=-1)
         mean = np.where(rows, np.where(there, values, 0.0).sum(axis=-1) / np.maximum(count, 1), np.nan)
         errors[name] = mean - observed
+    if lonely:
+        found.append(f"{', '.join(lonely)}: one member, so no spread, no coverage and no fair CRPS.")
     typical = {name: float(np.nanmedian(np.abs(e))) for name, e in errors.items() if np.isfinite(e).any()}
     for name, size in typical.items():
         rest = [v for other, v in typical.items() if other != name]

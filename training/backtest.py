@@ -416,6 +416,10 @@ class _Walk:
         hours = np.broadcast_to(self._lead_hours()[None, :, None], observed.shape).ravel()[cases]
         made = evidence(self.ids, q, observed.ravel()[cases], _days(valid), hours, self.resolution)
         self.past.append((np.maximum(available, valid), made))
+        if sum(len(times) for times, _ in self.past) > 2 * _REMEMBERED:  # thin evenly in time, whatever the cases say
+            times, whole = np.concatenate([t for t, _ in self.past]), join([e for _, e in self.past])
+            kept = np.linspace(0, len(times) - 1, _REMEMBERED).round().astype(np.intp)
+            self.past = [(times[kept], whole.take(kept))]
 
     def _write(self, block: Block, said: Mapping[str, np.ndarray]) -> None:
         """Forecasts of the block join ``predictions.zarr``."""
@@ -500,7 +504,8 @@ def _equal(ids: Sequence[str], parts: Sequence[str]) -> BlendState:
     return learn_blend(None, ids, 0.0, parts)
 
 
-_KEPT: Final = 4000  # cases of a block and lead bucket that join the past; more are thinned evenly
+_KEPT: Final = 1000  # cases of a block and lead bucket that join the past; more are thinned evenly
+_REMEMBERED: Final = 8000  # cases of the past that are kept once there are twice as many
 
 
 def _thinned(bucket: np.ndarray) -> np.ndarray:

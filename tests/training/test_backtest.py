@@ -94,7 +94,7 @@ def test_the_report_needs_no_network(outcome: BacktestResult):
     text = outcome.files["report"].read_text()
     assert "<svg" in text
     assert not re.search(r"""(src|href)\s*=|url\(|@import|<script""", text)
-    for part in ("Scores", "Skill by lead time", "PIT of the blend", "Weights", "Worst days", "Events", "one has one member"):
+    for part in ("Scores", "Skill by lead time", "PIT of the blend", "Weights", "Worst days", "Events", "one: one member"):
         assert part in text
     assert "nan" not in re.sub(r"<[^>]*>", " ", text)
 
