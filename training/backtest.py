@@ -41,7 +41,6 @@ _TRAINING_BLOCKS: Final = 6  # out-of-fold blocks in the training period
 _HISTORY_DAYS: Final = 75.0  # recent cycles that a forecaster which looks at verified errors is shown
 _FEWEST_DAYS: Final = 10  # distinct valid days of pairs below which nothing can be learned
 _RAW_SHARE: Final = 0.5  # of the test cases, below which a source is not scored
-_SHARE: Final = 0.95  # of the cases that all scored sources have, below which a forecaster is not scored
 _CHUNK: Final = 32  # init_times in a chunk of predictions.zarr
 
 
@@ -530,7 +529,7 @@ def _resolution(observed: np.ndarray) -> float:
 
 
 def _common(record: Record, archive: Archive, thresholds: Sequence[float]) -> tuple[Cases, list[str]]:
-    """Cases that every row has. A row that would cost the others too many cases is left out instead, and that is said.
+    """Cases that every row has: the sources say which, and a forecaster that lacks one of those is not scored, which is said.
 
     Raises:
         ConfigurationError: There is none.
@@ -542,12 +541,12 @@ def _common(record: Record, archive: Archive, thresholds: Sequence[float]) -> tu
     kept = raw & (share >= _RAW_SHARE)
     scorable = there[kept].all(axis=0) if kept.any() else there.any(axis=0)
     share = np.where(raw, share, there[:, scorable].mean(axis=1) if scorable.any() else 0.0)
-    kept |= ~raw & (share >= _SHARE)
+    kept |= ~raw & (share >= 1.0)
     common = there[kept].all(axis=0)
     if not kept.any() or not common.any():
         raise ConfigurationError("No test case has an observation and a forecast from every row; check for missing values.")
     notes = [
-        f"{name} has a forecast in only {part:.0%} of the test cases: it is not scored, so as not to cost the others those cases."
+        f"{name} lacks a forecast in {1.0 - part:.1%} of the test cases: it is not scored, so as not to cost the others those cases."
         for name, part, keep in zip(record.rows, share, kept, strict=True)
         if not keep
     ]

@@ -59,11 +59,11 @@ def _context(config: BacktestConfig, result: BacktestResult) -> dict[str, Any]:
         "by_lead": len(leads) > 1,
         **_skill(cases, leads),
         "pit_chart": _pit(cases),
-        **_reliability(cases, _units(config.variable)),
+        **_reliability(cases, _level_units(config.variable)),
         "seasons": _seasons(cases),
         **_weights(result, leads),
         **_worst(cases),
-        "events": _events(cases, _units(config.variable)),
+        "events": _events(cases, _level_units(config.variable)),
         "findings": result.findings,
         "method": _method(config),
     }
@@ -73,8 +73,14 @@ _REFIT: Final = {"never": "never", "monthly": "every month", "daily": "every day
 
 
 def _units(variable: str) -> str:
+    """Of differences and scores."""
     units = VARIABLES[variable].units if variable in VARIABLES else "units"
     return {"degree_Celsius": "K", "kg m-2": "mm"}.get(units, units)
+
+
+def _level_units(variable: str) -> str:
+    """Of values."""
+    return "°C" if variable in VARIABLES and VARIABLES[variable].units == "degree_Celsius" else _units(variable)
 
 
 def _extent(counts: Mapping[str, int]) -> str:

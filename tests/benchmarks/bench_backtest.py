@@ -84,8 +84,8 @@ def main() -> None:
             files = {n: pairs / f"{n}.nc" for n in names}
             figures[archive] = measured(BacktestConfig(files, pairs / "observations.nc", variable, until, folder / archive))
     for label, f in figures.items():
-        said = f"blend {f['blend']:.4f}, best raw {f['best_raw']:.4f}, climatology {f['climatology']:.4f}, 90 % holds {f['coverage_90']:.1%}"
-        print(f"{label}: {f['seconds']:.1f} s; {said}")
+        beside = f"best raw {f['best_raw']:.4f}, climatology {f['climatology']:.4f}"
+        print(f"{label}: {f['seconds']:.1f} s; blend {f['blend']:.4f}, {beside}, 90 % holds {f['coverage_90']:.1%}")
     print(f"Peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
     if chosen.json:
         chosen.json.write_text(json.dumps(figures, indent=2))
