@@ -47,6 +47,5 @@ clean: ## remove the environment and caches, never the data
 # The CF standard-name table travels inside a PyPI package; only the table is taken from it.
 $(CF_TABLE): | $(READY)
 	@mkdir -p $(@D)
-	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(@D) compliance-checker==5.4.2 \
-	  || $(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(@D) compliance-checker
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(@D) compliance-checker==6.1.0
 	$(BIN)/python -c "import glob, zipfile; w = zipfile.ZipFile(sorted(glob.glob('$(@D)/compliance_checker-*.whl'))[-1]); open('$@', 'wb').write(w.read('compliance_checker/data/cf-standard-name-table.xml'))"
