@@ -1,7 +1,7 @@
 """What a forecast of many sources can be made from: the predictors of the joint forecasters.
 
 Each source is first put on the scale of the observations (a line per lead, and a bias per station drawn to zero as strongly as
-stations are alike; in training the day itself is left out, so that scales are honest). ``pool`` is their mean, weighted by past
+stations are alike; in training as it stood at each row, so that scales are honest). ``pool`` is their mean, weighted by past
 accuracy; a source that is missing leaves the mean to the others. Beside it stand the sources' departures from it, the season and its
 interaction with the forecast, hinges, the shape and spread of the largest ensemble, and what has been verified by the time
 the forecast starts: decayed means of each source's errors, the newest observation and the forecast tendency since.
@@ -141,8 +141,8 @@ def _training(pairs: Pairs, name: str, power: float, lower: float | None) -> Tra
     y = _forward(observed_of(pairs, name), power, lower)
     if not (np.isfinite(cases.mean).any(axis=-1) & np.isfinite(y)).any():
         raise ForecasterError(f"No pair of forecast and observation of {name!r}; give more history.")
-    frame, y, left_out = _learn(cases, y, power, lower, pairs, sources)
-    design = _design(frame, cases, left_out)
+    frame, y, stood = _learn(cases, y, power, lower, pairs, sources)
+    design = _design(frame, cases, stood)
     newest = cases.valid_time[np.isfinite(y).any(axis=2)].max()
     return Training(frame, design, y, (newest - cases.valid_time) / DAY)
 
@@ -267,7 +267,7 @@ def _truth(
 def _learn(
     cases: _Cases, y: np.ndarray, power: float, lower: float | None, pairs: Pairs, sources: list[str]
 ) -> tuple[Frame, np.ndarray, np.ndarray]:
-    """The frame; y with what is not believed taken out; the bias of each row with its own day left out, (T, L, S, K)."""
+    """The frame; y with what is not believed taken out; the bias as it stood at each row, (T, L, S, K)."""
     line = _lines(cases.mean, y)  # (L, K, 2)
     own = line[None, :, None, :, 0] + line[None, :, None, :, 1] * cases.mean
     error = y[..., None] - own
@@ -276,8 +276,8 @@ def _learn(
         line = _lines(cases.mean, y)
         own = line[None, :, None, :, 0] + line[None, :, None, :, 1] * cases.mean
         error = y[..., None] - own
-    bias, left_out = _station_bias(error)
-    error = y[..., None] - own - left_out
+    bias, stood = _station_bias(error, cases)
+    error = y[..., None] - own - stood
     size = _fill(np.sqrt(_nanmean(error**2)))
     size = np.maximum(size, 1e-3 * max(float(np.nanstd(y)), 1e-6))
     there = np.isfinite(cases.mean).mean(axis=(0, 2))
@@ -294,7 +294,7 @@ def _learn(
         spread=np.zeros(2), between=np.array(0.0), largest=np.array(largest), harmonics=np.array(harmonics),
         ground=_ground(cases.ground),
     )  # fmt: skip
-    pool, _ = _pool(frame, cases, left_out)
+    pool, _ = _pool(frame, cases, stood)
     pair = np.where(np.isfinite(y), pool, np.nan)
     low, high = (_fill(f(np.where(np.isfinite(pair), pair, s * np.inf), axis=(0, 2))) for f, s in ((np.min, 1.0), (np.max, -1.0)))
     deviation = np.where(np.isfinite(pair).sum(axis=(0, 2)) > 1, _nanstd(pair), np.nan)
@@ -313,24 +313,27 @@ def _learn(
             between=np.array(float(np.nanmean(between)) if np.isfinite(between).any() else 0.0),
         ),
         y,
-        left_out,
+        stood,
     )  # fmt: skip
 
 
 def _lines(mean: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(L, K, 2) least squares of y on each source over all stations, the slope drawn to one by ten rows, kept within 0.2 to 3."""
+    """(L, K, 2) least squares of y on each source, the slope drawn to one by ten rows and kept within 0.2 to 3.
+
+    The slope is that within stations: what stations differ by is their bias, not the source's slope.
+    """
     both = np.isfinite(mean) & np.isfinite(y)[..., None]
-    n = both.sum(axis=(0, 2))
-    x0 = np.where(both, mean, 0.0)
-    y0 = np.where(both, y[..., None], 0.0)
-    mx, my = x0.sum(axis=(0, 2)) / np.maximum(n, 1), y0.sum(axis=(0, 2)) / np.maximum(n, 1)
-    dx = np.where(both, mean - mx[None, :, None], 0.0)
-    dy = np.where(both, y[..., None] - my[None, :, None], 0.0)
+    n = both.sum(axis=0)  # (L, S, K)
+    x0, y0 = np.where(both, mean, 0.0), np.where(both, y[..., None], 0.0)
+    mx, my = x0.sum(axis=0) / np.maximum(n, 1), y0.sum(axis=0) / np.maximum(n, 1)
+    dx, dy = np.where(both, mean - mx, 0.0), np.where(both, y[..., None] - my, 0.0)
     sxx, sxy = (dx * dx).sum(axis=(0, 2)), (dx * dy).sum(axis=(0, 2))
-    pull = 10.0 * sxx / np.maximum(n, 1) + 1e-9
+    total = n.sum(axis=1)  # (L, K)
+    pull = 10.0 * sxx / np.maximum(total, 1) + 1e-9
     slope = np.clip((sxy + pull) / (sxx + pull), 0.2, 3.0)
-    lines: np.ndarray = np.stack([my - slope * mx, slope], axis=-1)
-    lines[n == 0] = [0.0, 1.0]
+    offset = (y0.sum(axis=(0, 2)) - slope * x0.sum(axis=(0, 2))) / np.maximum(total, 1)
+    lines: np.ndarray = np.stack([offset, slope], axis=-1)
+    lines[total == 0] = [0.0, 1.0]
     return lines
 
 
@@ -345,10 +348,12 @@ def _strange(error: np.ndarray) -> np.ndarray:
     return np.asarray(np.isfinite(nearest) & (nearest > _OUTLIER))
 
 
-def _station_bias(error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean error of each station drawn to zero by how alike stations are, (L, S, K); and the same without the row's own day.
+def _station_bias(error: np.ndarray, cases: _Cases) -> tuple[np.ndarray, np.ndarray]:
+    """Mean error of each station drawn to zero by how alike stations are, (L, S, K); and the same as it stood at each row, (T, L, S, K).
 
-    The pull is the ratio of the variance within a station to that between stations (method of moments), in observations.
+    The pull is the ratio of the variance within a station to that between stations (method of moments), in observations. A row of
+    the training sees only what had been verified by its init_time, so that what is learned beside it, coefficients of
+    recent errors and scales, holds for a forecast too.
     """
     _, L, S, K = error.shape
     if S == 1:
@@ -362,9 +367,19 @@ def _station_bias(error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     between = np.where(held, mean**2, 0.0).sum(axis=1) / np.maximum(held.sum(axis=1), 1)
     noise = within * np.where(held, 1.0 / np.maximum(n, 1), 0.0).sum(axis=1) / np.maximum(held.sum(axis=1), 1)
     pull = (within / np.maximum(between - noise, 1e-3 * within + 1e-12))[:, None]  # (L, 1, K)
-    bias = total / (n + pull)
-    left_out = np.where(there, (total - np.where(there, error, 0.0)) / (np.maximum(n - 1, 0) + pull), bias)
-    return bias, left_out
+    order, newest = _verified(cases)
+    totals, counts = (np.cumsum(a[order], axis=0) for a in (np.where(there, error, 0.0), there.astype(np.float64)))
+    lead, at, known = np.arange(L)[None], np.maximum(newest, 0), (newest >= 0)[..., None, None]
+    stood = np.where(known, totals[at, lead] / (counts[at, lead] + pull), 0.0)
+    return total / (n + pull), stood[np.argsort(order, kind="stable")]
+
+
+def _verified(cases: _Cases) -> tuple[np.ndarray, np.ndarray]:
+    """Order of the rows by init_time, and in that order (T, L) the newest row verified by each init_time, -1 for none."""
+    order = np.argsort(cases.init_time, kind="stable")
+    clock = np.maximum.accumulate(cases.clock[order], axis=0)
+    start = cases.init_time[order]
+    return order, np.stack([np.searchsorted(clock[:, j], start, side="right") - 1 for j in range(clock.shape[1])], axis=1)
 
 
 def _station_size(error: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -387,15 +402,15 @@ def _ground(ground: np.ndarray) -> np.ndarray:
     return found
 
 
-def _calibrated(frame: Frame, cases: _Cases, left_out: np.ndarray | None) -> np.ndarray:
+def _calibrated(frame: Frame, cases: _Cases, stood: np.ndarray | None) -> np.ndarray:
     """(T, L, P, K) each source's mean on the scale of the observations."""
-    bias = frame.bias[None] if left_out is None else left_out
+    bias = frame.bias[None] if stood is None else stood
     return np.asarray(frame.line[None, :, None, :, 0] + frame.line[None, :, None, :, 1] * cases.mean + bias)
 
 
-def _pool(frame: Frame, cases: _Cases, left_out: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _pool(frame: Frame, cases: _Cases, stood: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """The pooled mean (T, L, P) and the calibrated sources (T, L, P, K)."""
-    each = _calibrated(frame, cases, left_out)
+    each = _calibrated(frame, cases, stood)
     share = np.where(np.isfinite(each), frame.weight[None, :, None], 0.0)
     total = share.sum(axis=-1)
     pool = np.where(total > 0, (share * np.nan_to_num(each)).sum(axis=-1) / np.where(total > 0, total, 1.0), np.nan)
@@ -421,8 +436,8 @@ def _between(frame: Frame, cases: _Cases) -> np.ndarray:
     return np.where(count > 1, np.log(np.sqrt(square) / unit + 0.1), np.nan)
 
 
-def _design(frame: Frame, cases: _Cases, left_out: np.ndarray | None) -> Design:
-    pool, each = _pool(frame, cases, left_out)
+def _design(frame: Frame, cases: _Cases, stood: np.ndarray | None) -> Design:
+    pool, each = _pool(frame, cases, stood)
     low, high = frame.reach[None, :, None, 0], frame.reach[None, :, None, 1]
     inside = np.clip(pool, low, high)
     x = (inside - frame.unit[None, :, None, 0]) / frame.unit[None, :, None, 1]
@@ -440,7 +455,7 @@ def _design(frame: Frame, cases: _Cases, left_out: np.ndarray | None) -> Design:
     columns += [("log_spread", log_spread)] if np.isfinite(frame.spread).all() else []
     columns += _shape_of_largest(frame, cases, unit)
     columns += _ground_columns(frame, cases, pool.shape, x)
-    recent, size = _recent(frame, cases, pool, each, unit)
+    recent, size = _recent(frame, cases, pool, stood, unit)
     columns += recent
     scale = [("constant", np.ones_like(pool)), ("log_spread", log_spread), ("pool", x), ("error_size", size)]
     scale += [(f"season_{i}", np.broadcast_to(waves[..., i], pool.shape)) for i in range(min(2, waves.shape[-1]))]
@@ -487,7 +502,7 @@ def _ground_columns(frame: Frame, cases: _Cases, shape: tuple[int, ...], x: np.n
 
 
 def _recent(
-    frame: Frame, cases: _Cases, pool: np.ndarray, each: np.ndarray, unit: np.ndarray
+    frame: Frame, cases: _Cases, pool: np.ndarray, stood: np.ndarray | None, unit: np.ndarray
 ) -> tuple[list[tuple[str, np.ndarray]], np.ndarray]:
     """Predictors from what was verified by the init_time of each row, and the recent size of errors for the scale.
 
@@ -499,21 +514,23 @@ def _recent(
         names = [f"error_{h:g}d" for h in HALF_LIVES] + ["newest", "tendency"]
         names += [f"error_{h:g}d_{s}" for h in HALF_LIVES for s in frame.sources] if len(frame.sources) > 1 else []
         return [(n, np.zeros_like(pool)) for n in names], np.zeros_like(pool)
-    # Errors of the calibrated sources with the plain station bias: the left-out one depends on observations still to come.
-    plain = _calibrated(frame, cases, None)
-    base, _ = _pool(frame, cases, None)
-    order = np.argsort(cases.init_time, kind="stable")
-    clock = np.maximum.accumulate(cases.clock[order], axis=0)
-    newest = np.stack([np.searchsorted(clock[:, j], cases.init_time[order], side="right") - 1 for j in range(L)], axis=1)  # (T, L)
-    error = np.clip((truth[..., None] - np.concatenate([base[..., None], plain], axis=-1)) / unit[..., None], -_LIMIT, _LIMIT)[order]
+    # Errors without the bias of the station, from whose mean the bias as it stands at each row is taken: what is left says how far
+    # the recent past departs from what was known of the station. Only the cutting off looks at the bias of the whole training.
+    whole = np.concatenate([(frame.bias * frame.weight[:, None]).sum(axis=-1, keepdims=True), frame.bias], axis=-1)[None]
+    now = whole if stood is None else np.concatenate([(stood * frame.weight[None, :, None]).sum(axis=-1, keepdims=True), stood], axis=-1)
+    whole, now = whole / unit[..., None], now / unit[..., None]
+    base, plain = _pool(frame, cases, np.zeros((1, *frame.bias.shape)))
+    order, newest = _verified(cases)
+    raw = (truth[..., None] - np.concatenate([base[..., None], plain], axis=-1)) / unit[..., None]
+    error = np.clip(raw - whole, -_LIMIT, _LIMIT) + whole
     back = np.argsort(order, kind="stable")
 
     def decayed(values: np.ndarray, half_life: float) -> np.ndarray:
-        return _decayed(values, cases.valid_time[order], cases.init_time[order], newest, half_life)[back]
+        return _decayed(values[order], cases.valid_time[order], cases.init_time[order], newest, half_life)[back]
 
     columns: list[tuple[str, np.ndarray]] = []
     for half_life in HALF_LIVES:
-        mean = decayed(error, half_life)
+        mean = decayed(error, half_life) - now * decayed(np.where(np.isfinite(error), 1.0, np.nan), half_life)
         columns.append((f"error_{half_life:g}d", mean[..., 0]))
         if len(frame.sources) > 1:
             columns += [(f"error_{half_life:g}d_{s}", mean[..., 1 + k] - mean[..., 0]) for k, s in enumerate(frame.sources)]
@@ -521,10 +538,11 @@ def _recent(
     held = np.maximum(newest, 0)
     last, then = truth[order][held, lead], base[order][held, lead]
     seen = (newest >= 0)[..., None] & np.isfinite(last)
-    columns.append(("newest", np.where(seen, np.clip((last - base[order]) / unit, -9.0, 9.0), 0.0)[back]))
+    columns.append(("newest", np.where(seen, np.clip((last - pool[order]) / unit, -9.0, 9.0), 0.0)[back]))
     moved = (newest >= 0)[..., None] & np.isfinite(then)
     columns.append(("tendency", np.where(moved, np.clip((base[order] - then) / unit, -9.0, 9.0), 0.0)[back]))
-    size = decayed(np.abs(error[..., :1]) - 0.8, _SPREAD_HALF_LIFE)[..., 0]  # 0.8: mean absolute value of a standard normal
+    usual = 0.8  # mean absolute value of a standard normal
+    size = decayed(np.abs(error[..., :1] - whole[..., :1]) - usual, _SPREAD_HALF_LIFE)[..., 0]
     return [(n, np.nan_to_num(c)) for n, c in columns], np.nan_to_num(size)
 
 
