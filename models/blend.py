@@ -137,6 +137,7 @@ _KNOTS: Final = np.array([0, 7, 32, 52, 72, 97, len(LEVELS) - 1])  # levels of e
 _HALF_LIFE: Final = 1000.0  # days after which a verified forecast counts half
 _TEMPERATURE: Final = 0.01  # relative difference in CRPS that costs a forecaster a factor e of prior weight
 _PULL: Final = 1000.0  # strength of the prior weights: its product with the relative squared departure, over the days verified
+_LEAST: Final = 0.02  # weights smaller than this are none
 _CASES: Final = 4000  # most cases of a bucket that are looked at; more are thinned evenly in time
 _FOLDS: Final = (0.4, 0.6, 0.8, 1.0)  # shares of the past: learn up to one, judge up to the next
 _MARGIN: Final = 1e-3  # relative gain in past CRPS before anything but the plain mixture is believed
@@ -568,7 +569,7 @@ def _simplex(gradient: Callable[[np.ndarray], np.ndarray], start: np.ndarray, bo
         momentum = following
         if np.abs(w - previous).max() < 1e-7:
             break
-    w = np.where(w < 1e-3, 0.0, w)
+    w = np.where(w < min(_LEAST, 0.5 / len(w)), 0.0, w)
     return np.asarray(w / w.sum())
 
 

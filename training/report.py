@@ -125,7 +125,7 @@ def _table(result: BacktestResult) -> list[dict[str, Any]]:
     blend, climatology = _index(cases, BLEND), _index(cases, CLIMATOLOGY)
     error = daily_error(daily)
     against = daily_error(daily - daily[:, [blend]]) if blend is not None else np.full(len(cases.rows), np.nan)
-    reference = rows[CLIMATOLOGY]["crps"] if climatology is not None else float("nan")
+    reference = (rows[CLIMATOLOGY]["crps"] if climatology is not None else 0.0) or float("nan")  # no skill against a perfect reference
     own = rows[BLEND]["crps"] if blend is not None else float("nan")
     order = sorted(range(len(cases.rows)), key=lambda i: rows[cases.rows[i]]["crps"])
     return [
