@@ -445,6 +445,7 @@ _WORDS: Final = {
     "average recalibrated": "weighted average of quantiles, recalibrated",
     "equal": "equal mixture: learned weights have not paid",
     "alone": "gate: one forecaster alone has been better",
+    "alone recalibrated": "gate: one forecaster alone has been better, recalibrated",
 }
 
 
@@ -471,7 +472,10 @@ def _judge(data: Evidence, age: np.ndarray, each: np.ndarray) -> str:
         judged = data.take(later)
         for name, rule in _rules(data.take(known), age[known], each[known]).items():
             total[name] += float((age[later] * _score(rule, judged)).sum())
-    plain = min(("mixture", "mixture recalibrated"), key=lambda name: total[name] * (1.0 + (0.2 * _MARGIN) * (name == "mixture")))
+    for name in ("mixture", "average", "alone"):  # a recalibration at next to no cost in CRPS is kept: it is there for the coverage
+        if total[f"{name} recalibrated"] <= total[name] * (1.0 + 0.2 * _MARGIN):
+            del total[name]
+    plain = min((name for name in total if name.startswith("mixture")), key=lambda name: total[name])
     best = min(total, key=lambda name: total[name])
     return best if total[best] < total[plain] * (1.0 - _MARGIN) else plain
 
@@ -508,13 +512,15 @@ def _rules(data: Evidence, age: np.ndarray, each: np.ndarray) -> dict[str, _Rule
     mixed = _mixture_weights(data, age, prior, _PULL / days)
     averaged = _average_weights(data, age, prior, _PULL / days)
     good = score <= 1.25 * score.min()
+    best = np.eye(len(score))[score.argmin()]
     return {
         "mixture": (mixed, "mixture", none),
         "mixture recalibrated": (mixed, "mixture", _fit_line(_pit(data, mixed, "mixture"), age, days)),
         "average": (averaged, "average", none),
         "average recalibrated": (averaged, "average", _fit_line(_pit(data, averaged, "average"), age, days)),
         "equal": (good / good.sum(), "mixture", none),
-        "alone": (np.eye(len(score))[score.argmin()], "mixture", none),
+        "alone": (best, "mixture", none),
+        "alone recalibrated": (best, "mixture", _fit_line(_pit(data, best, "mixture"), age, days)),
     }
 
 
