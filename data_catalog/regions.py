@@ -99,6 +99,11 @@ class Region(Box):
         return np.round(self.longitude_west + self.resolution * np.arange(count), 6)
 
 
+    @property
+    def operating(self) -> tuple[Station, ...]:
+        """The stations that report today: those a forecast is made for."""
+        return tuple(station for station in self.stations if station.operating)
+
     def cut(self) -> Region:
         """The same region on the box and the stations of its profile ``tiny``."""
         box = self.tiny.model_dump(exclude={"stations"})

@@ -131,7 +131,7 @@ def run_cycle(
             )
         past = read_past(
             root, manifest, [state.dataset for state in inputs.states], inputs.variables,
-            [station.id for station in region.stations if station.operating], init_time, settings.training_days,
+            [station.id for station in region.operating], init_time, settings.training_days,
             available_before=deadline,
         )
         identity = _identity(settings, inputs, past)

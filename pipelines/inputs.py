@@ -106,7 +106,6 @@ def gather(
     bounds = _agree_on_bounds(found, leads)
     on_grid: dict[str, xr.Dataset] = {}
     at_stations: dict[str, xr.Dataset] = {}
-    stations = tuple(station for station in region.stations if station.operating)
     axes = {
         name: (name, axis, dimensions.attributes(name))
         for name, axis in ((LATITUDE, region.latitude), (LONGITUDE, region.longitude))
@@ -114,7 +113,7 @@ def gather(
     intervals = {"lead_time_bounds": ((LEAD_TIME, "bounds"), bounds.values)}
     for dataset, fields in found.items():
         framed = _frame(fields, leads, bounds, init_time)
-        at_stations[dataset] = to_stations(framed, stations).assign_coords(intervals)
+        at_stations[dataset] = to_stations(framed, region.operating).assign_coords(intervals)
         on_grid[dataset] = to_grid(framed, region.latitude, region.longitude).assign_coords(axes | intervals)
     variables = tuple(name for name in VARIABLES if any(name in fields for fields in at_stations.values()))
     return CycleInputs(

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
+from data_catalog import faults
 from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, INIT_TIME, LEAD_TIME
 from data_catalog.grids import to_stations
 from data_catalog.regions import Region
@@ -87,8 +88,6 @@ def make(
         expected_leads: Hours; a note says which of them are missing.
         progress: Called as work goes on.
     """
-    from data_catalog import faults
-
     names = [state.dataset for state in inputs.states if state.status != "missing"]
     fitted, unfitted = fit_forecasters(names, past.pairs, progress)
     stations = Inputs(
@@ -103,8 +102,7 @@ def make(
     grid_blend = blend_equally(on_grid, inputs.variables)
     template = scenario_template(on_grid, inputs.grid, settings.members)
     grid_members = couple_blend(grid_blend, template, progress)
-    places = tuple(station for station in region.stations if station.operating)
-    station_members = couple_blend(station_blend, to_stations(template, places), progress)
+    station_members = couple_blend(station_blend, to_stations(template, region.operating), progress)
     faults.at("cycle.coupled")
 
     progress("deriving", 0, 1)

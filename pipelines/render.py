@@ -45,7 +45,7 @@ def _tomorrow(settings: Settings, report: CycleReport) -> str:
     """The next local day at the region's first station: temperature, rain and their chances."""
     root = Root.open(settings)
     region = settings.load_region()
-    station = next(s for s in region.stations if s.operating)
+    station = region.operating[0]
     if "daily" not in root.groups(report.href):
         return _what_there_is(root, report, station.id, station.name)
     days = root.open_store(report.href, "daily").sel(station=station.id).load()

@@ -99,10 +99,6 @@ class Simulator:
     def _truth(self) -> Truth:
         return Truth(Climate.of(self.region), self.seed)
 
-    @cached_property
-    def _stations(self) -> tuple[Any, ...]:
-        return tuple(station for station in self.region.stations if station.operating)
-
     def _axes(self) -> tuple[Floats, Floats]:
         """Axes of the published grid, its margin included."""
         extra = self.region.resolution * np.arange(1, _MARGIN + 1)
@@ -162,7 +158,7 @@ class Simulator:
         if not hours:
             return 0
         observed = self.observations(np.array(hours))
-        ids = [station.id for station in self._stations]
+        ids = [station.id for station in self.region.operating]
         for number, hour in enumerate(hours):
             values = {name: observed[name].values[number] for name in simulated.REPORTED}
             target = base / reports.path(hour)
@@ -183,10 +179,10 @@ class Simulator:
             ``VARIABLE(time, station)`` as :class:`data_catalog.sources.reports.CsvReports` reads it from the files; rain and short wave
             are those of the hour before, as ``<VARIABLE>_interval`` says.
         """
-        points = Points.stations(self._stations)
+        points = Points.stations(self.region.operating)
         hours = hours_since_1970(times)
         weather = self._truth.weather(hours, Bases.at(self._truth.climate, points, gauges=True), gauges=True)
-        values = network.report(self.seed, self._stations, hours, weather)
+        values = network.report(self.seed, self.region.operating, hours, weather)
         data = {name: ((TIME, STATION), values[name]) for name in simulated.REPORTED}
         for name in reports.columns(simulated.REPORTED):
             if name.endswith("_interval"):
@@ -195,7 +191,7 @@ class Simulator:
         moments = np.asarray(times).astype("datetime64[ns]")
         delay = simulated.station_sources(self.region)[simulated.NETWORK].spec.delay_hours
         available = moments + np.timedelta64(round(delay * 3600), "s")
-        coords = {TIME: moments, AVAILABLE_TIME: (TIME, available), **station_coordinates(self._stations)}
+        coords = {TIME: moments, AVAILABLE_TIME: (TIME, available), **station_coordinates(self.region.operating)}
         return xr.Dataset(data, coords=coords, attrs={**self.attributes, "network": simulated.NETWORK})
 
     def history(self, dataset: str, init_times: np.ndarray, progress: Progress = silent) -> xr.Dataset:
@@ -231,7 +227,7 @@ class Simulator:
         leads = np.array(spec.lead_hours)
         bounds = np.stack([np.concatenate([[0], leads[:-1]]), leads], axis=1) * _HOUR.astype("timedelta64[ns]")
         bounds[leads == 0] = np.timedelta64("NaT", "ns")
-        found = to_stations(gridded, self._stations).transpose(INIT_TIME, LEAD_TIME, STATION, ENSEMBLE_MEMBER)
+        found = to_stations(gridded, self.region.operating).transpose(INIT_TIME, LEAD_TIME, STATION, ENSEMBLE_MEMBER)
         coords = {
             INIT_TIME: starts,
             LEAD_TIME: leads * _HOUR.astype("timedelta64[ns]"),
@@ -244,8 +240,8 @@ class Simulator:
         """The published grid around the stations: its axes, and the numbers of the cells from which a station is interpolated."""
         latitude, longitude = self._axes()
         half = self.region.resolution
-        lats = np.array([station.latitude for station in self._stations])
-        lons = np.array([station.longitude for station in self._stations])
+        lats = np.array([station.latitude for station in self.region.operating])
+        lons = np.array([station.longitude for station in self.region.operating])
         latitude = latitude[(latitude > lats.min() - half) & (latitude < lats.max() + half)]
         longitude = longitude[(longitude > lons.min() - half) & (longitude < lons.max() + half)]
         south, north, _ = axis_weights(latitude, lats, "bilinear")

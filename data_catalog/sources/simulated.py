@@ -114,4 +114,4 @@ def station_sources(region: Region) -> dict[str, StationSource]:
         simulated=True,
         licence="Apache-2.0, simulated data",
     )
-    return {NETWORK: CsvReports(spec, tuple(station for station in region.stations if station.operating))}
+    return {NETWORK: CsvReports(spec, region.operating)}
