@@ -78,6 +78,8 @@ _ALL: Final = (
              -90.0, 90.0, vietnamese="Gió kinh hướng"),
     Variable("wind_speed_10m", "m s-1", "wind_speed", "wind speed at 10 m", "instant",
              0.0, 90.0, 0.0, vietnamese="Tốc độ gió"),
+    Variable("wind_from_direction_10m", "degree", "wind_from_direction", "direction the wind at 10 m comes from, 0 for calm", "instant",
+             0.0, 360.0, vietnamese="Hướng gió"),
     Variable("wind_speed_100m", "m s-1", "wind_speed", "wind speed at 100 m", "instant",
              0.0, 110.0, 0.0, vietnamese="Tốc độ gió ở 100 m"),
     Variable("wind_gust_10m", "m s-1", "wind_speed_of_gust", "wind gust at 10 m", "instant",

@@ -1,0 +1,266 @@
+"""What stations report, between a source and the archive: single values in, ``VARIABLE(time, station)`` out, and what could not be used.
+
+A source hands every value it reads to a :class:`Gathered` with its station, time, interval and the time at which it was available. One
+report that came in several pieces comes together there, and the same one twice counts once. The dataset that results carries
+
+- ``VARIABLE(time, station)`` in catalog units, NaN for not reported;
+- ``VARIABLE_interval(time, station)``, hours that end at ``time``, where a value belongs to an interval. Of several intervals of one
+  variable ending together the shortest stands there, and each longer one in ``VARIABLE_<H>h``, e.g. ``precipitation_amount_24h``;
+- ``available_time(time, station)``, when the last value of a report was at hand, NaT where there is no report;
+- ``reported_latitude`` and ``reported_longitude`` where reports state their place: a number can stand for two places.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import xarray as xr
+
+from data_catalog.dimensions import AVAILABLE_TIME, STATION, TIME
+from data_catalog.errors import DecodeError, NotAvailableError, SourceError
+from data_catalog.grids import station_coordinates
+from data_catalog.stations import Station
+from data_catalog.variables import VARIABLES, Variable
+
+if TYPE_CHECKING:
+    from data_catalog.sources.base import Transport
+
+TRACE: Final = 0.025
+"""kg m-2 kept for a trace: rain that is less than 0.05 and cannot be measured (WMO-No. 306, BUFR 0 13 011 note, and FM 12 RRR = 990)."""
+
+KELVIN: Final = 273.15
+KNOT: Final = 1852.0 / 3600.0
+"""m s-1 (ICAO Annex 5)."""
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """Something of a source that could not be used, and why.
+
+    Attributes:
+        file: Name or address of the file.
+        reason: In words.
+        part: Its line or message from 1; 0 stands for the whole file.
+        data: The file's bytes, which go to quarantine; empty when there were none to keep.
+    """
+
+    file: str
+    reason: str
+    part: int = 0
+    data: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reports:
+    """What a source had for some time.
+
+    Attributes:
+        data: See the top of this module.
+        flaws: What could not be used of it.
+    """
+
+    data: xr.Dataset
+    flaws: tuple[Flaw, ...] = ()
+
+
+class Gathered:
+    """Values and flaws of one reading of a source.
+
+    Args:
+        stations: The stations kept, in the order of the dataset.
+        since: Reports after this, UTC.
+        until: Reports up to this, UTC.
+        delay_hours: Usual time from a report's time to having it, for reports that do not say when they came.
+        now: The time; a report from the future is a flaw, not a report. Default: the clock.
+    """
+
+    def __init__(
+        self, stations: Iterable[Station], since: np.datetime64, until: np.datetime64, delay_hours: float, now: np.datetime64 | None = None
+    ) -> None:
+        self.stations = tuple(stations)
+        self.since, self.until = since.astype("datetime64[s]"), until.astype("datetime64[s]")
+        self._delay = np.timedelta64(round(delay_hours * 3600), "s")
+        self._latest = (np.datetime64("now") if now is None else now.astype("datetime64[s]")) + np.timedelta64(1, "h")
+        self._values: dict[_Key, tuple[np.datetime64, float]] = {}
+        self._flaws: list[Flaw] = []
+
+    def wants(self, time: np.datetime64) -> bool:
+        """Whether a report of this time is asked for."""
+        return bool(self.since < time <= self.until)
+
+    def add(
+        self,
+        station: Station,
+        time: np.datetime64,
+        variable: str,
+        value: float,
+        hours: float = math.nan,
+        available: np.datetime64 | None = None,
+    ) -> None:
+        """Take one value; NaN is not reported, and a later word on the same thing replaces an earlier one.
+
+        Args:
+            station: Whose.
+            time: Of the report, or the end of the interval, UTC.
+            variable: Name of the catalog, or ``reported_latitude`` and ``reported_longitude``.
+            value: Catalog units.
+            hours: Length of the interval that ends at ``time``; NaN for an instant.
+            available: When it was at hand; default: the usual delay after ``time``.
+
+        Raises:
+            DecodeError: The time lies in the future.
+        """
+        if math.isnan(value):
+            return
+        moment = time.astype("datetime64[s]")
+        if moment > self._latest:
+            raise DecodeError(f"its time {moment}Z lies in the future; check the station's clock and the UTC offset")
+        if not self.wants(moment):
+            return
+        came = moment + self._delay if available is None else max(available.astype("datetime64[s]"), moment)
+        length = _UNKNOWN if math.isnan(hours) and variable in VARIABLES and VARIABLES[variable].has_interval else hours
+        key = (station.id, moment, variable, 0.0 if math.isnan(length) else length)
+        known = self._values.get(key)
+        if known is None or (came >= known[0] and known[1] != value):
+            self._values[key] = (came, value)
+
+    def flaw(self, file: str, reason: str, part: int = 0, data: bytes = b"") -> None:
+        """Put down something that cannot be used."""
+        self._flaws.append(Flaw(file, reason, part, data))
+
+    @contextlib.contextmanager
+    def part(self, file: str, part: int, data: bytes) -> Iterator[None]:
+        """A line or message of a file: what goes wrong in it is a flaw, and the next part is read."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            reason = str(error) if isinstance(error, DecodeError) else f"it cannot be read ({type(error).__name__}: {error})"
+            self.flaw(file, reason, part, data)
+
+    def reports(self, variables: Iterable[str], *, simulated: bool, network: str) -> Reports:
+        """Everything taken, as one dataset.
+
+        Args:
+            variables: Names that the dataset has in any case.
+            simulated: For its attributes.
+            network: Likewise.
+        """
+        data = _table(self._values, self.stations, tuple(variables))
+        return Reports(data.assign_attrs(simulated=simulated, network=network), tuple(self._flaws))
+
+
+_Key = tuple[str, np.datetime64, str, float]
+"""Station, time, variable and hours of the interval: 0 for an instant, -1 where the interval is not known."""
+_UNKNOWN: Final = -1.0
+
+
+def _table(values: dict[_Key, tuple[np.datetime64, float]], stations: tuple[Station, ...], variables: tuple[str, ...]) -> xr.Dataset:
+    """The dataset of single values; of the intervals of one variable that end together the shortest is the variable's."""
+    reported = {(station, time) for station, time, name, _ in values if name in VARIABLES}
+    times = np.array(sorted({time for _, time in reported}), dtype="datetime64[ns]")
+    row = {time.astype("datetime64[s]"): number for number, time in enumerate(times)}
+    column = {station.id: number for number, station in enumerate(stations)}
+    shape = (times.size, len(stations))
+    data: dict[str, np.ndarray] = defaultdict(lambda: np.full(shape, np.nan, dtype=np.float32))
+    for name in variables:
+        for wanted in (name, f"{name}_interval") if VARIABLES[name].has_interval else (name,):
+            data[wanted] = np.full(shape, np.nan, dtype=np.float32)
+    available = np.full(shape, np.datetime64("NaT"), dtype="datetime64[ns]")
+    shortest: set[tuple[str, np.datetime64, str]] = set()
+    for station, time, name, hours in sorted(values, key=lambda key: (key[3] == _UNKNOWN, key[3])):
+        if (station, time) not in reported:
+            continue
+        place = row[time], column[station]
+        came, value = values[station, time, name, hours]
+        first = (station, time, name) not in shortest
+        shortest.add((station, time, name))
+        if first:
+            data[name][place] = value
+            if hours > 0:
+                data[f"{name}_interval"][place] = hours
+        elif hours > 0:
+            data[f"{name}_{hours:g}h"][place] = value
+        available[place] = np.fmax(available[place], came.astype("datetime64[ns]"))
+    coords = {TIME: times, AVAILABLE_TIME: ((TIME, STATION), available), **station_coordinates(stations)}
+    return xr.Dataset({name: ((TIME, STATION), data[name], _attributes(name)) for name in sorted(data)}, coords=coords)
+
+
+def base_variable(name: str) -> Variable | None:
+    """The variable of the catalog that a name of the archive holds values of: itself, or ``VARIABLE_<H>h``; else None."""
+    if name in VARIABLES:
+        return VARIABLES[name]
+    stem, _, tail = name.rpartition("_")
+    return VARIABLES.get(stem) if tail.endswith("h") and tail[:-1].replace(".", "").isdigit() else None
+
+
+def _attributes(name: str) -> dict[str, str]:
+    """CF attributes of what the catalog has no name for: intervals, longer sums, stated places."""
+    if name in VARIABLES:
+        return {}
+    if name.endswith("_interval"):
+        return {"units": "hours", "long_name": f"length of the interval of {name.removesuffix('_interval')}, which ends at time"}
+    known = base_variable(name)
+    if known is None:
+        return {"units": "degree", "long_name": f"{name.replace('_', ' ')} of the report"}
+    hours = name.rpartition("_")[2].removesuffix("h")
+    attributes = {"units": known.units, "long_name": f"{known.long_name}, {hours} h"}
+    attributes["cell_methods"] = f"{known.cell_methods} (interval: {hours} h)"
+    return attributes | ({"standard_name": known.standard_name} if known.standard_name else {})
+
+
+def complete(data: xr.Dataset) -> xr.Dataset:
+    """The same with what follows from what was reported, where it was not: wind components, dew point, relative humidity.
+
+    A direction beyond 360 degrees or a variable wind gives no components; a calm gives zero ones.
+    """
+    made: dict[str, np.ndarray] = {}
+
+    def known(name: str) -> np.ndarray:
+        return data[name].values if name in data else np.full((data.sizes[TIME], data.sizes[STATION]), np.nan, dtype=np.float32)
+
+    if "wind_speed_10m" in data and "wind_from_direction_10m" in data:
+        speed, direction = known("wind_speed_10m"), known("wind_from_direction_10m")
+        angle = np.deg2rad(np.where((direction >= 0) & (direction <= 360), direction, np.nan))
+        calm = speed == 0
+        made["wind_u_10m"] = np.where(calm, 0.0, -speed * np.sin(angle))
+        made["wind_v_10m"] = np.where(calm, 0.0, -speed * np.cos(angle))
+    if "temperature_2m" in data and ("dew_point_temperature_2m" in data or "relative_humidity_2m" in data):
+        temperature = known("temperature_2m")
+        dew_point, humidity = known("dew_point_temperature_2m"), known("relative_humidity_2m")
+        with np.errstate(all="ignore"):
+            made["dew_point_temperature_2m"] = dew_point_of(temperature, humidity)
+            made["relative_humidity_2m"] = 100.0 * vapour_pressure(dew_point) / vapour_pressure(temperature)
+    filled = {}
+    for name, values in made.items():
+        own = known(name)
+        both = np.where(np.isnan(own), values, own).astype(np.float32)
+        if name in data or np.isfinite(both).any():
+            filled[name] = ((TIME, STATION), both, VARIABLES[name].attributes())
+    return data.assign(filled)
+
+
+def vapour_pressure(temperature: np.ndarray) -> np.ndarray:
+    """Saturation vapour pressure over water, Pa, at a temperature in degree_Celsius: Magnus' formula of WMO-No. 8 (2018), annex 4.B."""
+    return np.asarray(611.2 * np.exp(17.62 * temperature / (243.12 + temperature)))
+
+
+def dew_point_of(temperature: np.ndarray, humidity: np.ndarray) -> np.ndarray:
+    """Dew point in degree_Celsius from temperature in degree_Celsius and relative humidity in percent: :func:`vapour_pressure` inverted."""
+    ratio = np.log(np.where(humidity > 0, humidity, np.nan) / 100.0) + 17.62 * temperature / (243.12 + temperature)
+    return np.asarray(243.12 * ratio / (17.62 - ratio))
+
+
+def fetch(gathered: Gathered, transport: Transport, urls: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """The files that could be read, one after the other; for every other one its reason is put down."""
+    for url in urls:
+        try:
+            yield url, transport.read(url)
+        except NotAvailableError:
+            gathered.flaw(url, "the provider does not have it (yet)")
+        except SourceError as error:
+            gathered.flaw(url, str(error))
