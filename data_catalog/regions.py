@@ -57,6 +57,7 @@ class RainRules(BaseModel):
     thresholds_24h: tuple[float, ...]
     inclusive_24h: tuple[bool, ...]
     thresholds_3h: tuple[float, ...]
+    thresholds_2h: tuple[float, ...] = ()
     windows_hours: tuple[int, ...]
     citation: str
 

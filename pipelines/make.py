@@ -18,7 +18,7 @@ from data_catalog.sources.base import Progress, silent
 from data_catalog.variables import VARIABLES
 from models.base import Inputs
 from pipelines.inputs import CycleInputs
-from pipelines.products import daily, probabilities
+from pipelines.products import daily, probabilities, rain_risk
 from pipelines.publish import root_attributes
 from training.ensemble import (
     Blend,
@@ -112,11 +112,16 @@ def make(
         "grid": with_bounds(grid_members, bounds),
         "stations_quantiles": with_bounds(single(station_blend.quantiles), bounds),
         "grid_quantiles": with_bounds(single(grid_blend.quantiles), bounds),
-        "models": with_bounds(_models(at_stations, station_blend), bounds),
+        "models": with_bounds(_models(at_stations, station_blend, past), bounds),
     }
     for prefix, members in (("", groups["stations"]), ("grid_", groups["grid"])):
         groups[f"{prefix}probabilities"] = probabilities(members, region)
         groups[f"{prefix}daily"] = daily(members.assign_coords({INIT_TIME: init_time}), region)
+    groups["risk"] = rain_risk(
+        {"blend": groups["stations"].assign_coords({INIT_TIME: init_time})} | {f"raw_{n}": s for n, s in inputs.stations.sources.items()},
+        {"blend": groups["grid"]} | {f"raw_{n}": s for n, s in inputs.grid.sources.items()},
+        region,
+    )
     progress("deriving", 1, 1)
 
     skill = held_out_scores(past.pairs, names, init_time, progress) if past.pairs is not None else ()
@@ -150,15 +155,29 @@ def with_bounds(group: xr.Dataset, bounds: xr.DataArray) -> xr.Dataset:
     return plain.assign_coords(lead_time_bounds=((LEAD_TIME, "bounds"), bounds.values))
 
 
-def _models(predictions: Predictions, blend: Blend) -> xr.Dataset:
-    """``VARIABLE(forecaster, lead_time, station, quantile)`` and ``weight_VARIABLE(forecaster, lead_time)``."""
+def _models(predictions: Predictions, blend: Blend, past: Past) -> xr.Dataset:
+    """``VARIABLE(forecaster, lead_time, station, quantile)``, ``weight_VARIABLE(forecaster, lead_time)`` and what they learned from.
+
+    ``pairs_VARIABLE(lead_time)`` counts the pairs of forecast and observation of all stations and past cycles; the attributes
+    ``training_from`` and ``training_to`` are the first and last of those cycles.
+    """
     ids = list(predictions.quantiles)
     if not ids:
         return xr.Dataset()
     parts = [single(predictions.quantiles[i]).drop_vars("lead_time_bounds", errors="ignore") for i in ids]
     joined = xr.concat(parts, dim=FORECASTER, data_vars="all", coords="minimal", compat="override", join="outer")
     joined = joined.assign_coords({FORECASTER: np.array(ids, dtype=object)})
-    return joined.assign({name: blend.weights[name].astype(np.float32) for name in blend.weights.data_vars})
+    joined = joined.assign({name: blend.weights[name].astype(np.float32) for name in blend.weights.data_vars})
+    if past.pairs is None:
+        return joined
+    observed = past.pairs.observed
+    counts = {
+        f"pairs_{name}": observed[name].notnull().sum([d for d in observed[name].dims if d != LEAD_TIME]).astype(np.int32)
+        for name in observed.data_vars
+    }
+    inits = observed[INIT_TIME].values
+    counted = xr.Dataset(counts).reset_coords(drop=True).reindex({LEAD_TIME: joined[LEAD_TIME]}, fill_value=0)
+    return joined.assign(counted.data_vars).assign_attrs(training_from=str(inits.min())[:10], training_to=str(inits.max())[:10])
 
 
 def _notes(inputs: CycleInputs, past: Past, skipped: Mapping[str, str], expected_leads: np.ndarray) -> list[str]:

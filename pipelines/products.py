@@ -6,13 +6,14 @@ a whole, members do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import xarray as xr
 
-from data_catalog.dimensions import ENSEMBLE_MEMBER, LEAD_TIME, THRESHOLD, WINDOW
+from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, LATITUDE, LEAD_TIME, LONGITUDE, STATION, THRESHOLD, WINDOW
 from data_catalog.regions import Region
 from models.base import to_quantiles
 
@@ -228,3 +229,93 @@ def _daily_temperature(
             long_name=f"{words[part][0]} 2 m temperature of the local calendar day, from the published lead times",
         )
     return found
+
+
+def rain_rules(region: Region) -> list[tuple[int, float, bool]]:
+    """What duty practice asks of a rain day: (window in hours, amount in mm, whether the amount itself counts)."""
+    rules = [(24, value, counts) for value, counts in zip(region.rain.thresholds_24h, region.rain.inclusive_24h, strict=True)]
+    rules += [(3, value, False) for value in region.rain.thresholds_3h]
+    return rules + [(2, value, False) for value in region.rain.thresholds_2h]
+
+
+def rain_risk(at_stations: Mapping[str, xr.Dataset], on_grid: Mapping[str, xr.Dataset], region: Region) -> xr.Dataset:
+    """The chance that a rain day brings rain that passes a rule, at stations and anywhere in the city, for blend and raw members alike.
+
+    Args:
+        at_stations: By name (``blend``, ``raw_<dataset>``): ``precipitation_amount(lead_time, station, ensemble_member)`` with
+            ``lead_time_bounds`` and scalar ``init_time``.
+        on_grid: The same names on latitude and longitude.
+        region: Rules, ends of the rain day, box of the city.
+
+    Returns:
+        ``precipitation_risk(forecaster, day_end, rule, station)`` in 0..1: the share of members in which a window of the rule's length that
+        ends within the 24 h up to ``day_end`` passes the rule's threshold; for a rule of 24 h that is the rain day itself.
+        ``precipitation_risk_city(forecaster, day_end, rule)``: likewise for any cell centre of the grid in the city's box.
+        NaN where the spacing of the leads cannot resolve the window, or a forecaster does not reach that far.
+        ``member_count(forecaster)``. Empty when no member has rain.
+    """
+    places = {name: members for name, members in at_stations.items() if RAIN in members}
+    if not places:
+        return xr.Dataset()
+    rules = rain_rules(region)
+    first = next(iter(places.values()))
+    init_time = np.datetime64(np.ravel(first["init_time"].values)[0], "ns")
+    leads = lead_hours(first)
+    ends = np.unique(np.concatenate([local_days(init_time, leads, region, clock)[1] for clock in region.rain.day_ends_local]))
+    city = {
+        LATITUDE: slice(region.city.latitude_north, region.city.latitude_south),
+        LONGITUDE: slice(region.city.longitude_west, region.city.longitude_east),
+    }
+    shares, city_shares, counts = [], [], []
+    for name, members in places.items():
+        passed, known = _passed(members, ends, rules)
+        shares.append(_share(passed, np.all(known, axis=-1)))
+        counts.append(passed.shape[-1])
+        cells, cells_known = _passed(on_grid[name].sel(city).stack(cell=(LATITUDE, LONGITUDE)), ends, rules)
+        city_shares.append(_share(np.any(cells, axis=2), np.all(cells_known, axis=(2, 3))))
+    dims = (FORECASTER, "day_end", "rule")
+    about = {
+        "long_name": "chance that rain in the rain day passes the rule", "units": "1",
+        "comment": "share of members with a window of the rule's length, ending within the 24 h up to day_end, that passes its threshold",
+    }
+    return xr.Dataset(
+        {
+            f"{RAIN.removesuffix('_amount')}_risk": ((*dims, STATION), np.stack(shares), about),
+            f"{RAIN.removesuffix('_amount')}_risk_city": (dims, np.stack(city_shares), about | {"support": "any cell centre in the city"}),
+            "member_count": (FORECASTER, np.array(counts, dtype=np.int32), {"long_name": "members counted"}),
+        },
+        coords={
+            FORECASTER: np.array(list(places), dtype=object),
+            "day_end": ("day_end", init_time + (ends * HOUR).astype("timedelta64[ns]"), {"long_name": "end of the rain day, UTC"}),
+            "rule_window": ("rule", np.array([w for w, _, _ in rules], dtype=np.int32), {"units": "hours"}),
+            "rule_threshold": ("rule", np.array([t for _, t, _ in rules]), {"units": "kg m-2"}),
+            "rule_inclusive": ("rule", np.array([c for _, _, c in rules])),
+            STATION: first[STATION],
+        },
+        attrs={"citation": region.rain.citation},
+    )
+
+
+def _passed(members: xr.Dataset, ends: np.ndarray, rules: list[tuple[int, float, bool]]) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each member passes each rule in each rain day, and whether that can be known; both (day_end, rule, place, member)."""
+    amounts = members[RAIN].squeeze("init_time", drop=True) if "init_time" in members[RAIN].dims else members[RAIN]
+    amounts = amounts.transpose(LEAD_TIME, ..., ENSEMBLE_MEMBER)
+    leads, intervals = lead_hours(amounts), interval_hours(members)
+    shape = (ends.size, len(rules), *amounts.shape[1:])
+    passed, known = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    whole = [np.nansum(intervals[(leads > end - 24) & (leads <= end)]) >= 24 for end in ends]
+    sums = {hours: window_sums(amounts, intervals, hours).values for hours in {hours for hours, _, _ in rules}}
+    for day, end in enumerate(ends):
+        for rule, (hours, threshold, counts) in enumerate(rules):
+            inside = (leads == end) if hours >= 24 else (leads - hours >= end - 24) & (leads <= end)
+            values = sums[hours][inside]
+            if not inside.any():
+                continue
+            known[day, rule] = np.isfinite(values).all(axis=0) & whole[day]
+            passed[day, rule] = ((values >= threshold) if counts else (values > threshold)).any(axis=0)
+    return passed, known
+
+
+def _share(passed: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The share of members (last axis) where it is known, NaN elsewhere; float32."""
+    return np.where(known, passed.mean(axis=-1), np.nan).astype(np.float32)

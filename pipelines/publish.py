@@ -38,6 +38,7 @@ ABOUT: Final[Mapping[str, str]] = {
     "grid_probabilities": "the same on the grid",
     "daily": "values of local days, taken per member before any quantile, at stations",
     "grid_daily": "the same on the grid",
+    "risk": "chance that a rain day passes the duty thresholds, of the blend and of raw members, at stations and anywhere in the city",
 }
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data_catalog.regions import load_region
 from models.base import LEVELS
-from pipelines.products import daily, interval_hours, local_days, probabilities, window_sums
+from pipelines.products import daily, interval_hours, local_days, probabilities, rain_risk, rain_rules, window_sums
 
 REGION = load_region()
 INIT = np.datetime64("2025-07-01T00", "ns")
@@ -118,3 +118,48 @@ def test_a_missing_member_value_makes_the_chance_missing() -> None:
     found = probabilities(members(list(range(0, 27, 3)), rain=rain), REGION)
     assert found.precipitation_amount_above.isel(lead_time=8).isnull().all()
     assert found.precipitation_amount_above.isel(lead_time=7).sel(window=np.timedelta64(3, "h")).notnull().all()
+
+
+def risk_world(leads: list[int], rain: np.ndarray) -> tuple[xr.Dataset, xr.Dataset]:
+    """The same members at one station and, on four cells, in the one of them that lies in the city."""
+    point = members(leads, rain=rain).assign_coords(station=["lang"])
+    cells = np.zeros((len(leads), 2, 2, rain.shape[1]), dtype=np.float32)
+    cells[:, 0, 0] = rain
+    grid = point.drop_vars(["precipitation_amount", "station"]).assign(
+        precipitation_amount=(("lead_time", "latitude", "longitude", "ensemble_member"), cells)
+    )
+    return point, grid.assign_coords(latitude=[21.0, 19.0], longitude=[105.75, 108.0])
+
+
+def test_rain_risk_counts_members_whose_rain_day_passes_at_a_point_and_anywhere_in_the_city() -> None:
+    leads = list(range(0, 39, 3))                       # the rain days ending at 12 UTC (36 h) and 00 UTC (24 h) are whole
+    rain = np.zeros((len(leads), 4))
+    rain[5, 0] = 120.0                                  # 15 h: one member passes 100 mm in 3 h, and in both 24 h days
+    rain[10, 1] = 60.0                                  # 30 h: another passes 50 mm in the day ending at 36 h alone
+    point, grid = risk_world(leads, rain)
+    found = rain_risk({"blend": point, "raw_a": point.isel(ensemble_member=[0, 1])}, {"blend": grid, "raw_a": grid}, REGION)
+    rules = [(int(w), float(t)) for w, t in zip(found.rule_window.values, found.rule_threshold.values, strict=True)]
+    ends = [int((end - INIT) / np.timedelta64(1, "h")) for end in found.day_end.values]
+
+    def at(hours: int, amount: float, end: int, forecaster: str = "blend") -> float:
+        place = {"rule": rules.index((hours, amount)), "day_end": ends.index(end)}
+        chance = found.precipitation_risk.sel(forecaster=forecaster).isel(station=0, **place)
+        assert float(found.precipitation_risk_city.sel(forecaster=forecaster).isel(**place)) == pytest.approx(
+            float(chance) if forecaster == "blend" else float(chance) / 2, nan_ok=True
+        )
+        return float(chance)
+
+    assert at(24, 50.0, 24) == 0.25
+    assert at(24, 50.0, 36) == 0.5
+    assert at(3, 100.0, 24) == 0.25
+    assert at(24, 100.0, 36, "raw_a") == 0.5
+    assert np.isnan(at(2, 50.0, 24))                    # 3 h steps cannot resolve 2 h
+    assert np.isnan(at(24, 50.0, 12))                   # the day began before the forecast
+    assert found.member_count.values.tolist() == [4, 2]
+
+
+def test_three_hour_rules_are_unknown_where_steps_are_six_hours() -> None:
+    point, grid = risk_world([0, 6, 12, 18, 24], np.full((5, 2), 300.0))
+    found = rain_risk({"blend": point}, {"blend": grid}, REGION).isel(forecaster=0, station=0)
+    whole = found.sel(day_end=INIT + np.timedelta64(24, "h")).precipitation_risk.values
+    assert [np.isnan(p) for p in whole] == [hours < 6 for hours, _, _ in rain_rules(REGION)]
