@@ -41,12 +41,16 @@ class Files(Protocol):
         """What ``xarray.open_zarr`` takes to read the store at ``path``."""
         ...
 
-    def read(self, path: str) -> bytes:
-        """The content of a file.
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        """The content of a file, or the bytes from ``start`` to ``stop`` of it, fewer where it ends before.
 
         Raises:
             StoreNotFoundError: There is none.
         """
+        ...
+
+    def size(self, path: str) -> int | None:
+        """Length of a file in bytes, None where there is no file."""
         ...
 
     def write(self, path: str, data: bytes) -> None:
@@ -93,13 +97,21 @@ class LocalFiles:
         """The absolute path: zarr's own local store."""
         return str(self.folder / path)
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
         """See :class:`Files`."""
         with explained("read", self.location(path), self.folder):
             try:
-                return (self.folder / path).read_bytes()
+                with (self.folder / path).open("rb") as file:
+                    file.seek(start)
+                    return file.read() if stop is None else file.read(stop - start)
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
                 raise StoreNotFoundError(f"There is no file {self.location(path)}.") from error
+
+    def size(self, path: str) -> int | None:
+        """See :class:`Files`."""
+        target = self.folder / path
+        with explained("look for", str(target), self.folder):
+            return target.stat().st_size if target.is_file() else None
 
     def write(self, path: str, data: bytes) -> None:
         """See :class:`Files`."""
@@ -178,16 +190,29 @@ class ObjectFiles:
 
         return StorePath(ObjectStore(self._store, read_only=True), path)
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
         """See :class:`Files`."""
         import obstore
         from obstore.exceptions import NotFoundError
 
         with explained("read", self.location(path)):
             try:
-                return bytes(obstore.get(self._store, path).bytes())
+                if stop is None:
+                    return bytes(obstore.get(self._store, path).bytes())[start:]
+                return bytes(obstore.get_range(self._store, path, start=start, end=stop))
             except (NotFoundError, FileNotFoundError) as error:
                 raise StoreNotFoundError(f"There is no object {self.location(path)}.") from error
+
+    def size(self, path: str) -> int | None:
+        """See :class:`Files`."""
+        import obstore
+        from obstore.exceptions import NotFoundError
+
+        with explained("look for", self.location(path)):
+            try:
+                return int(obstore.head(self._store, path)["size"])
+            except (NotFoundError, FileNotFoundError):
+                return None
 
     def write(self, path: str, data: bytes) -> None:
         """See :class:`Files`."""

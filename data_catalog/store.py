@@ -252,13 +252,17 @@ class Root:
         """Whether there is a published store, or a file, at this path."""
         return self._files.exists(_checked(path))
 
-    def read_bytes(self, path: str) -> bytes:
-        """The content of a file.
+    def read_bytes(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        """The content of a file, or the bytes from ``start`` to ``stop`` of it, fewer where it ends before.
 
         Raises:
             StoreNotFoundError: No file there.
         """
-        return self._files.read(_checked(path))
+        return self._files.read(_checked(path), start, stop)
+
+    def file_size(self, path: str) -> int | None:
+        """Length of a file in bytes, None where there is no file."""
+        return self._files.size(_checked(path))
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Write a file; who reads it meanwhile gets the old content or the new one, whole.

@@ -373,7 +373,7 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")] = 8080,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve the published stores over HTTP, read-only, with ranges; nothing outside published/ can be reached."""
+    """Serve the page, the published stores and OGC API - EDR over HTTP, read-only; nothing outside published/ can be reached."""
     from pipelines.commands import serve_command
 
     serve_command(settings_from(root=root), host, port, lambda result, text: emit(result, as_json, text))

@@ -249,19 +249,23 @@ def _cell(value: Any) -> str:
 
 
 def serve_command(settings: Settings, host: str, port: int, say: Callable[[Mapping[str, Any], str], None]) -> None:
-    """Serve the published stores until interrupted."""
-    import uvicorn
+    """Serve the page and the interfaces until interrupted; what is published later is served as well."""
+    from serving.api.app import create_app
+    from serving.api.cycles import NotPublishedError
+    from serving.api.server import serve
 
-    from serving.api.files import published_app
-
-    if settings.is_remote:
-        raise ConfigurationError(f"The root {settings.root} is an object store, which serves itself; give a local --root.")
-    folder = settings.local_root / "published"
+    app = create_app(settings)
+    place = app.state.store.root.location("published")
     try:
-        listener = socket.create_server((host, port))
+        shown = f"{app.state.store.current().id} of {place}"
+    except NotPublishedError as error:
+        shown = f"{place}, where nothing can be served yet ({error})"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise ConfigurationError(f"Cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host.") from error
     with listener:
-        url = f"http://{host}:{listener.getsockname()[1]}"
-        say({"url": url, "folder": str(folder)}, f"Serving {folder} on {url} (Ctrl-C stops)")
-        uvicorn.Server(uvicorn.Config(published_app(folder), log_level="warning")).run(sockets=[listener])
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        say({"url": url, "published": place}, f"Serving {shown} on {url} (Ctrl-C stops)")
+        serve(app, listener)

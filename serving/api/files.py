@@ -1,89 +1,182 @@
 """The published folder over HTTP: read-only, with ranges, and nothing else of the machine.
 
-A path is served when it resolves, links followed, to a regular file inside ``published/``. Stores never change once published, so they may
-be cached for ever; ``latest.json`` and the catalog are asked for anew each time.
+A path is served when all its parts are plain names (letters, digits, ``. _ + -``, none hidden), no part is a link, and it ends at a
+regular file inside ``published/``. Stores never change once published, so they may be cached for ever; ``latest.json`` and the catalog
+are asked for anew each time.
 """
 
 from __future__ import annotations
 
-import html
-import json
+import hashlib
+import os
+import re
+import stat
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from anyio import to_thread
+from starlette.datastructures import Headers
+from starlette.responses import Response, StreamingResponse
 
-FOREVER: Final = "public, max-age=31536000, immutable"
-FRESH: Final = "no-cache"
+from data_catalog.errors import StoreNotFoundError
+from data_catalog.store import Root
+from serving.api.answers import matches
+from serving.api.problems import ProblemError
+from serving.api.static import FOREVER, FRESH
 
-_PAGE: Final = """<!doctype html>
-<html lang="vi"><meta charset="utf-8"><title>Giómua</title>
-<style>
-body{{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:3rem auto;padding:0 1rem}}
-code{{background:#f2f4f6;padding:.1em .3em}}
-</style>
-<h1>Giómua</h1>{body}
-<p><a href="/published/latest.json">latest.json</a> · <a href="/published/catalog.json">STAC catalog</a></p></html>"""
+PIECE: Final = 256 * 1024
+"""Bytes read and sent at a time: what a reader who does not read costs."""
+LARGEST_JSON: Final = 16 * 2**20
+
+_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+_RANGE: Final = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE)
 
 
-def published_app(folder: Path) -> Starlette:
-    """An application that serves one folder.
+class Folder(Protocol):
+    """Where published files are read from; both methods block."""
+
+    def size(self, path: str) -> int | None:
+        """Length in bytes of the file at a path relative to ``published``, None when none may be served there."""
+        ...
+
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Bytes ``start`` to ``stop`` of a file, or all of it.
+
+        Raises:
+            StoreNotFoundError: It is gone.
+        """
+        ...
+
+
+class LocalFolder:
+    """``published`` of a root on this machine."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+
+    def size(self, path: str) -> int | None:
+        """See :class:`Folder`."""
+        try:
+            descriptor = self._open(path)
+        except OSError:
+            return None
+        try:
+            found = os.fstat(descriptor)
+            return found.st_size if stat.S_ISREG(found.st_mode) else None
+        finally:
+            os.close(descriptor)
+
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        """See :class:`Folder`."""
+        try:
+            descriptor = self._open(path)
+        except OSError as error:
+            raise StoreNotFoundError(f"There is no file {path}.") from error
+        try:
+            return os.pread(descriptor, (os.fstat(descriptor).st_size if stop is None else stop) - start, start)
+        finally:
+            os.close(descriptor)
+
+    def _open(self, path: str) -> int:
+        """A descriptor reached part by part from the folder, refusing links, so that nothing outside can be meant."""
+        *folders, name = path.split("/")
+        here = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for part in folders:
+                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+                os.close(here)
+                here = inner
+            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=here)
+        finally:
+            os.close(here)
+
+
+class RemoteFolder:
+    """``published`` of a root in an object store."""
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+
+    def size(self, path: str) -> int | None:
+        """See :class:`Folder`."""
+        return self.root.file_size(f"published/{path}")
+
+    def read(self, path: str, start: int = 0, stop: int | None = None) -> bytes:
+        """See :class:`Folder`."""
+        return self.root.read_bytes(f"published/{path}", start, stop)
+
+
+def published_folder(root: Root) -> Folder:
+    """Where the published files of a root are read from."""
+    return RemoteFolder(root) if root.is_remote else LocalFolder(Path(root.url) / "published")
+
+
+def is_plain(path: str) -> bool:
+    """Whether every part of a path, already percent-decoded, is a plain name."""
+    return len(path) <= 1024 and all(_PART.fullmatch(part) for part in path.split("/"))
+
+
+def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """Start and stop of the one range a client asks for; None for the whole file (RFC 9110, 14.2).
+
+    Several ranges, and units that are not bytes, are ignored as the RFC allows: the whole file is the answer.
+
+    Raises:
+        ProblemError: 416, the range cannot be read or lies outside the file.
+    """
+    if header is None or not header.strip().lower().startswith("bytes") or "," in header:
+        return None
+    match = _RANGE.fullmatch(header.strip())
+    first, last = match.groups() if match else ("", "")
+    if first:
+        start, stop = int(first), min(int(last) + 1, size) if last else size
+    else:
+        start, stop = max(size - int(last or 0), 0), size
+    if match is None or start >= stop:
+        detail = f"The range {header[:100]!r} cannot be had from {size} bytes; ask for bytes=FIRST-LAST inside them."
+        raise ProblemError(416, detail, {"Content-Range": f"bytes */{size}"})
+    return start, stop
+
+
+async def answer_file(folder: Folder, path: str, headers: Headers) -> Response:
+    """A published file, or the part of it that was asked for.
 
     Args:
-        folder: The ``published`` folder of a root; it may be empty or not there yet.
+        folder: Where from.
+        path: Relative to ``published``, percent-decoded.
+        headers: Of the request: Range, If-Range, If-None-Match.
 
-    Returns:
-        The application: ``/`` for people, ``/published/...`` for programs.
+    Raises:
+        ProblemError: 404, no such file; 416, no such range.
     """
-    base = folder.resolve()
-
-    def file(request: Request) -> Response:
-        found = locate(base, request.path_params["path"])
-        if found is None:
-            return JSONResponse({"detail": "no such published file"}, status_code=404)
-        immutable = any(part.endswith(".zarr") for part in found.relative_to(base).parts)
-        kind = "application/json" if found.suffix == ".json" else "application/octet-stream"
-        return FileResponse(found, media_type=kind, headers={"Cache-Control": FOREVER if immutable else FRESH})
-
-    def front(request: Request) -> Response:
-        latest = locate(base, "latest.json")
-        if latest is None:
-            return HTMLResponse(_PAGE.format(body="<p>Nothing is published yet. Run <code>giomua run</code>.</p>"))
-        current = json.loads(latest.read_text(encoding="utf-8"))
-        href = html.escape(str(current["href"]))
-        url = html.escape(f"{request.base_url}published/{current['href']}")
-        simulated = "<p><strong>Simulated data.</strong></p>" if current.get("simulated") else ""
-        return HTMLResponse(
-            _PAGE.format(
-                body=f"<p>{html.escape(str(current['init_time']))} r{int(current['revision'])}: <code>{href}</code></p>{simulated}"
-                f'<p><code>xarray.open_zarr("{url}", group="stations_quantiles")</code></p>'
-                "<p>Not an official warning of the National Centre for Hydro-Meteorological Forecasting.</p>"
-            )
-        )
-
-    cors = Middleware(
-        CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "HEAD"], allow_headers=["Range"],
-        expose_headers=["Content-Range", "Accept-Ranges", "ETag"],
-    )
-    return Starlette(routes=[Route("/", front), Route("/published/{path:path}", file)], middleware=[cors])
+    size = await to_thread.run_sync(folder.size, path) if is_plain(path) else None
+    if size is None:
+        raise ProblemError(404, "There is no such published file; published/latest.json names the newest store.")
+    immutable = any(part.endswith(".zarr") for part in path.split("/")[:-1])
+    kind = "application/json" if path.endswith(".json") else "application/octet-stream"
+    common = {"Cache-Control": FOREVER if immutable else FRESH, "Accept-Ranges": "bytes", "Content-Type": kind}
+    asked = headers.get("range")
+    if kind == "application/json" and size <= LARGEST_JSON and asked is None:
+        return Response(await to_thread.run_sync(folder.read, path), headers=common)
+    etag = f'"{hashlib.blake2b(path.encode(), digest_size=8).hexdigest()}-{size:x}"' if immutable else None
+    if etag is not None:
+        common["ETag"] = etag
+        if matches(headers.get("if-none-match", "").encode() or None, etag.encode()):
+            return Response(status_code=304, headers=common)
+    if headers.get("if-range") not in (None, etag):
+        asked = None
+    part = byte_range(asked, size)
+    start, stop = part or (0, size)
+    common["Content-Length"] = str(stop - start)
+    if part is not None:
+        common["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    status = 200 if part is None else 206
+    if stop - start <= PIECE:
+        return Response(await to_thread.run_sync(folder.read, path, start, stop), status, headers=common)
+    return StreamingResponse(_pieces(folder, path, start, stop), status, headers=common)
 
 
-def locate(base: Path, path: str) -> Path | None:
-    """The regular file at a path inside ``base``, links followed, or None.
-
-    Args:
-        base: A resolved folder.
-        path: What a client asked for, already percent-decoded.
-    """
-    if "\x00" in path or any(part.startswith(".") for part in path.split("/")):
-        return None
-    try:
-        found = (base / path).resolve(strict=True)
-    except (OSError, RuntimeError):
-        return None
-    return found if found.is_file() and found.is_relative_to(base) else None
+async def _pieces(folder: Folder, path: str, start: int, stop: int) -> AsyncIterator[bytes]:
+    for first in range(start, stop, PIECE):
+        yield await to_thread.run_sync(folder.read, path, first, min(first + PIECE, stop))

@@ -1,0 +1,51 @@
+"""The page: its bundle, read once and kept in memory, compressed ahead of time."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from gzip import compress
+from pathlib import Path
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serving.api.answers import COMPRESSIBLE, WORTH_BYTES, Answer
+
+BUNDLE: Final = Path(__file__).parents[1] / "static"
+INDEX: Final = "index.html"
+FOREVER: Final = "public, max-age=31536000, immutable"
+FRESH: Final = "no-cache"
+
+
+def load_bundle(folder: Path = BUNDLE) -> dict[str, Answer]:
+    """Every file of the bundle as a ready answer, by path: ``""`` is the page. Files under ``assets/`` carry their hash in their name."""
+    found = {}
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        path = file.relative_to(folder).as_posix()
+        body = file.read_bytes()
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        kind += "; charset=utf-8" if kind.startswith("text/") else ""
+        pays = len(body) >= WORTH_BYTES and (kind.startswith(COMPRESSIBLE) or "json" in kind)
+        headers = [
+            (b"content-type", kind.encode()),
+            (b"cache-control", (FOREVER if path.startswith("assets/") else FRESH).encode()),
+        ]
+        etag = b'"%s"' % hashlib.blake2b(body, digest_size=12).hexdigest().encode()
+        found[path] = Answer(headers, body, etag, compress(body, 9, mtime=0) if pays else None)
+    if INDEX in found:
+        found[""] = found[INDEX]
+    return found
+
+
+class Ready(Response):
+    """A kept answer as a response."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await self.answer.send(scope, send)
