@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +29,7 @@ from data_catalog.stations import Station
 from data_catalog.variables import VARIABLES, Variable
 
 if TYPE_CHECKING:
-    from data_catalog.sources.base import Transport
+    from data_catalog.sources.base import StationSpec, Transport
 
 TRACE: Final = 0.025
 """kg m-2 kept for a trace: rain that is less than 0.05 and cannot be measured (WMO-No. 306, BUFR 0 13 011 note, and FM 12 RRR = 990)."""
@@ -62,36 +62,41 @@ class Reports:
     Attributes:
         data: See the top of this module.
         flaws: What could not be used of it.
+        soundings: ``VARIABLE(profile, level)``, see :func:`profiles`, where the source has any.
     """
 
     data: xr.Dataset
     flaws: tuple[Flaw, ...] = ()
+    soundings: xr.Dataset | None = None
 
 
 class Gathered:
     """Values and flaws of one reading of a source.
 
     Args:
+        spec: Of the source.
         stations: The stations kept, in the order of the dataset.
         since: Reports after this, UTC.
         until: Reports up to this, UTC.
-        delay_hours: Usual time from a report's time to having it, for reports that do not say when they came.
         now: The time; a report from the future is a flaw, not a report. Default: the clock.
     """
 
     def __init__(
-        self, stations: Iterable[Station], since: np.datetime64, until: np.datetime64, delay_hours: float, now: np.datetime64 | None = None
+        self,
+        spec: StationSpec,
+        stations: Iterable[Station],
+        since: np.datetime64,
+        until: np.datetime64,
+        now: np.datetime64 | None = None,
     ) -> None:
+        self._spec = spec
         self.stations = tuple(stations)
         self.since, self.until = since.astype("datetime64[s]"), until.astype("datetime64[s]")
-        self._delay = np.timedelta64(round(delay_hours * 3600), "s")
+        self._delay = np.timedelta64(round(spec.delay_hours * 3600), "s")
         self._latest = (np.datetime64("now") if now is None else now.astype("datetime64[s]")) + np.timedelta64(1, "h")
         self._values: dict[_Key, tuple[np.datetime64, float]] = {}
+        self._soundings: dict[tuple[str, np.datetime64], tuple[np.datetime64, np.ndarray]] = {}
         self._flaws: list[Flaw] = []
-
-    def wants(self, time: np.datetime64) -> bool:
-        """Whether a report of this time is asked for."""
-        return bool(self.since < time <= self.until)
 
     def add(
         self,
@@ -117,17 +122,43 @@ class Gathered:
         """
         if math.isnan(value):
             return
-        moment = time.astype("datetime64[s]")
-        if moment > self._latest:
-            raise DecodeError(f"its time {moment}Z lies in the future; check the station's clock and the UTC offset")
-        if not self.wants(moment):
+        moment = self._wanted(time)
+        if moment is None:
             return
-        came = moment + self._delay if available is None else max(available.astype("datetime64[s]"), moment)
+        came = self._came(moment, available)
         length = _UNKNOWN if math.isnan(hours) and variable in VARIABLES and VARIABLES[variable].has_interval else hours
         key = (station.id, moment, variable, 0.0 if math.isnan(length) else length)
         known = self._values.get(key)
         if known is None or (came >= known[0] and known[1] != value):
             self._values[key] = (came, value)
+
+    def add_sounding(self, station: Station, time: np.datetime64, levels: np.ndarray, available: np.datetime64 | None = None) -> None:
+        """Take one sounding; of several of one station and time the one with the most levels counts.
+
+        Args:
+            station: Whose.
+            time: Of the launch, UTC.
+            levels: Columns of :data:`LEVELS`. (level, column)
+            available: When it was at hand; default: the usual delay after ``time``.
+
+        Raises:
+            DecodeError: The time lies in the future.
+        """
+        moment = self._wanted(time)
+        if moment is not None:
+            known = self._soundings.get((station.id, moment))
+            if known is None or len(levels) > len(known[1]):
+                self._soundings[station.id, moment] = (self._came(moment, available), levels)
+
+    def _wanted(self, time: np.datetime64) -> np.datetime64 | None:
+        """The time in seconds, None when it was not asked for."""
+        moment = time.astype("datetime64[s]")
+        if moment > self._latest:
+            raise DecodeError(f"its time {moment}Z lies in the future; check the station's clock and the UTC offset")
+        return moment if self.since < moment <= self.until else None
+
+    def _came(self, moment: np.datetime64, available: np.datetime64 | None) -> np.datetime64:
+        return moment + self._delay if available is None else max(available.astype("datetime64[s]"), moment)
 
     def flaw(self, file: str, reason: str, part: int = 0, data: bytes = b"") -> None:
         """Put down something that cannot be used."""
@@ -142,16 +173,12 @@ class Gathered:
             reason = str(error) if isinstance(error, DecodeError) else f"it cannot be read ({type(error).__name__}: {error})"
             self.flaw(file, reason, part, data)
 
-    def reports(self, variables: Iterable[str], *, simulated: bool, network: str) -> Reports:
-        """Everything taken, as one dataset.
-
-        Args:
-            variables: Names that the dataset has in any case.
-            simulated: For its attributes.
-            network: Likewise.
-        """
-        data = _table(self._values, self.stations, tuple(variables))
-        return Reports(data.assign_attrs(simulated=simulated, network=network), tuple(self._flaws))
+    def reports(self) -> Reports:
+        """Everything taken, as one dataset with what follows from it (:func:`complete`)."""
+        about = {"simulated": self._spec.simulated, "network": self._spec.network}
+        data = complete(_table(self._values, self.stations, self._spec.variables)).assign_attrs(about)
+        soundings = profiles(self._soundings, self.stations).assign_attrs(about) if self._soundings else None
+        return Reports(data, tuple(self._flaws), soundings)
 
 
 _Key = tuple[str, np.datetime64, str, float]
@@ -188,6 +215,50 @@ def _table(values: dict[_Key, tuple[np.datetime64, float]], stations: tuple[Stat
         available[place] = np.fmax(available[place], came.astype("datetime64[ns]"))
     coords = {TIME: times, AVAILABLE_TIME: ((TIME, STATION), available), **station_coordinates(stations)}
     return xr.Dataset({name: ((TIME, STATION), data[name], _attributes(name)) for name in sorted(data)}, coords=coords)
+
+
+LEVELS: Final = {
+    "pressure": ("Pa", "air_pressure"),
+    "geopotential_height": ("m", "geopotential_height"),
+    "temperature": ("degree_Celsius", "air_temperature"),
+    "dew_point_temperature": ("degree_Celsius", "dew_point_temperature"),
+    "wind_from_direction": ("degree", "wind_from_direction"),
+    "wind_speed": ("m s-1", "wind_speed"),
+}
+"""Units and CF standard names of what a sounding has at each level, in the order of its columns."""
+
+
+def profiles(
+    soundings: Mapping[tuple[str, np.datetime64], tuple[np.datetime64, np.ndarray]], stations: Iterable[Station]
+) -> xr.Dataset:
+    """Soundings as CF profiles (CF-1.12, 9.3.2: an incomplete multidimensional array).
+
+    Args:
+        soundings: Available time and levels (level, column) by station id and time.
+        stations: With their places.
+
+    Returns:
+        ``VARIABLE(profile, level)``, pressure falling along ``level``, NaN beyond the last level of a sounding; ``station``, ``time`` and
+        ``available_time`` along ``profile``, in the order of time and station.
+    """
+    order = sorted(soundings, key=lambda key: (key[1], key[0]))
+    values = np.full((len(LEVELS), len(order), max((len(soundings[key][1]) for key in order), default=0)), np.nan)
+    for number, key in enumerate(order):
+        levels = soundings[key][1]
+        values[:, number, : len(levels)] = levels.T
+    data = {
+        name: (("profile", "level"), values[column].astype(np.float32), {"units": units, "standard_name": standard})
+        for column, (name, (units, standard)) in enumerate(LEVELS.items())
+    }
+    place = {station.id: station for station in stations}
+    coords = {
+        STATION: ("profile", np.array([station for station, _ in order], dtype=object)),
+        TIME: ("profile", np.array([time for _, time in order], dtype="datetime64[ns]")),
+        AVAILABLE_TIME: ("profile", np.array([soundings[key][0] for key in order], dtype="datetime64[ns]")),
+        "latitude": ("profile", np.array([place[station].latitude for station, _ in order])),
+        "longitude": ("profile", np.array([place[station].longitude for station, _ in order])),
+    }
+    return xr.Dataset(data, coords=coords, attrs={"featureType": "profile"})
 
 
 def base_variable(name: str) -> Variable | None:
