@@ -200,7 +200,10 @@ def write_gefs(product: Product, folder: Path, progress: Progress = silent) -> N
 
 def write_gfs(product: Product, folder: Path, progress: Progress = silent) -> None:
     """One file a lead; rain since the last multiple of 6 h and, in the same file, since the start."""
-    _write_ncep(product, folder, ncep.gfs_path, process=96, ensemble=False, totals=True, progress=progress)
+    def path(init_time: np.datetime64, lead_hours: int, member: int) -> str:
+        return ncep.gfs_path(init_time, lead_hours)
+
+    _write_ncep(product, folder, path, process=96, ensemble=False, totals=True, progress=progress)
 
 
 def _write_ncep(

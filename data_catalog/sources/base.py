@@ -1,23 +1,25 @@
 """The two protocols every source follows, and the small frozen records that pass between a source and the ingest.
 
-A source declares; it does not fetch, decode or store. :class:`Transport` reads bytes (folder, HTTP, object store), ``grib.py`` and
-``bufr.py`` decode in worker processes, ``pipelines.ingest`` puts the pieces together. A pretrained global model run locally is a
-:class:`GridSource` too.
+A source declares; it does not fetch, decode or store. :class:`Transport` reads bytes (folder, HTTP, mirrors), ``grib`` and ``bufr.py``
+decode in worker processes, ``pipelines.ingest`` puts the pieces together. Providers of GRIB files are all one
+:class:`~data_catalog.sources.gribfiles.GribSource`. A pretrained global model run locally is a :class:`GridSource` too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, runtime_checkable
+from math import inf
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
 
-from data_catalog.errors import NotAvailableError, SourceError
+from data_catalog.errors import NotAvailableError
 from data_catalog.variables import VARIABLES
+
+_HOUR: Final = np.timedelta64(1, "h")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -46,20 +48,37 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Coordinates:
+    """The cell centres of an unstructured grid.
+
+    Attributes:
+        latitude: Address of the GRIB file with the latitude of every cell, degrees.
+        longitude: Address of the one with the longitudes.
+        spacing: Degrees between the points of the regular lattice to which the nearest cells are brought.
+    """
+
+    latitude: str
+    longitude: str
+    spacing: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What is to be fetched for one cycle, and what the provider does not have.
 
     Attributes:
         init_time: Start of the forecast, UTC.
-        spans: One for each expected field that an index lists.
+        spans: One for each expected field that is there. Fields with the same address and bytes are in one file that is fetched whole.
         missing: Expected fields that no index lists, each with the reason in words.
         notes: Anything unusual that is worth keeping in the manifest.
+        coordinates: Of the cells, where the grid is unstructured.
     """
 
     init_time: np.datetime64
     spans: tuple[Span, ...]
     missing: tuple[tuple[FieldKey, str], ...] = ()
     notes: tuple[str, ...] = ()
+    coordinates: Coordinates | None = None
 
 
 @runtime_checkable
@@ -77,37 +96,86 @@ class Transport(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Host:
+    """One place that a provider serves from, and how politely it is asked there; the limits hold for all sources of a process together.
+
+    Attributes:
+        url: Base URL or folder.
+        connections: Requests under way at once.
+        per_minute: Requests begun in a minute.
+    """
+
+    url: str
+    connections: int = 8
+    per_minute: float = inf
+
+
+@dataclass(frozen=True, slots=True)
 class GridSpec:
     """What a gridded source declares.
 
     Attributes:
         dataset: ``provider-model-variant``, the name in the archive and the manifest.
         title: What people read.
-        url: Base URL or folder; a setting overrides it.
+        hosts: Where it is served from, the first choice first, with the documented limits of each; a setting overrides them.
         cycles: Hours of the day, UTC, at which a forecast starts.
         delay_hours: Usual time from init_time to the last field.
-        lead_hours: Leads offered.
+        lead_hours: Leads of its longest cycle that are read.
         members: Number of members.
         variables: Names of the catalog that it offers.
+        grid: Name of its grid, as :func:`data_catalog.grib.grid.read_grid` gives it; a field on another one is not believed. "" takes any.
+        since: First cycle in this form, None for unknown.
+        until: Last cycle, None while there are new ones.
         simulated: True for the simulated atmosphere.
         licence: Under which its data may be used.
     """
 
     dataset: str
     title: str
-    url: str
+    hosts: tuple[Host, ...]
     cycles: tuple[int, ...]
     delay_hours: float
     lead_hours: tuple[int, ...]
     members: int
     variables: tuple[str, ...]
+    grid: str = "0p25"
+    since: np.datetime64 | None = None
+    until: np.datetime64 | None = None
     simulated: bool = False
     licence: str = ""
+
+    def newest_due(self, now: np.datetime64) -> np.datetime64:
+        """The newest cycle that is usually published by a time, UTC; of an archive that has ended, its last one."""
+        ready = now.astype("datetime64[ns]") - np.timedelta64(round(self.delay_hours * 60), "m")
+        if self.until is not None:
+            ready = min(ready, self.until.astype("datetime64[ns]"))
+        day = ready.astype("datetime64[D]")
+        starts = [np.datetime64(day - back, "ns") + hour * _HOUR for back in (0, 1) for hour in self.cycles]
+        return max(start for start in starts if start <= ready)
+
+    def check(self, init_time: np.datetime64) -> None:
+        """Hold a time against the cycles there are.
+
+        Raises:
+            NotAvailableError: No cycle of this source starts then.
+        """
+        hour = int(day_and_hour(init_time)[1])
+        outside = (self.since is not None and init_time < self.since) or (self.until is not None and init_time > self.until)
+        if hour not in self.cycles or init_time != init_time.astype("datetime64[h]") or outside:
+            hours = ", ".join(f"{one:02d}" for one in self.cycles)
+            period = f"{_date(self.since, 'its beginning')} to {_date(self.until, 'now')}"
+            raise NotAvailableError(
+                f"{self.dataset} has no cycle {init_time.astype('datetime64[m]')}Z; its cycles are at {hours} UTC, from {period}."
+            )
+
+
+def _date(time: np.datetime64 | None, otherwise: str) -> str:
+    return otherwise if time is None else f"{time.astype('datetime64[h]')}Z"
 
 
 @runtime_checkable
 class GridSource(Protocol):
-    """A provider of gridded forecasts as GRIB with an index."""
+    """A provider of gridded forecasts as GRIB files."""
 
     @property
     def spec(self) -> GridSpec:
@@ -177,13 +245,13 @@ def lead_steps(*pieces: tuple[int, int, int]) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=64)
-def expected_keys(spec: GridSpec) -> frozenset[FieldKey]:
-    """Every field a complete cycle of a source has: all variables, leads and members, without interval variables at lead 0."""
+def expected_keys(spec: GridSpec, last_lead: int | None = None) -> frozenset[FieldKey]:
+    """Every field of a complete cycle up to a lead: all variables, leads and members, without interval variables at lead 0."""
     return frozenset(
         FieldKey(variable, lead, member)
         for variable in spec.variables
         for lead in spec.lead_hours
-        if lead > 0 or not VARIABLES[variable].has_interval
+        if (last_lead is None or lead <= last_lead) and (lead > 0 or not VARIABLES[variable].has_interval)
         for member in range(spec.members)
     )
 
@@ -192,43 +260,3 @@ def day_and_hour(time: np.datetime64) -> tuple[str, str]:
     """``("20250801", "06")``, as providers write a time in addresses."""
     text = str(time.astype("datetime64[h]"))
     return text[:10].replace("-", ""), text[11:13]
-
-
-_INDEX_READERS = 8
-
-
-def read_indexes(
-    indexes: Mapping[str, str], transport: Transport, dataset: str, init_time: np.datetime64
-) -> dict[str, str | SourceError]:
-    """Read the index files of a cycle, a few at a time.
-
-    Args:
-        indexes: Address of the index by address of the data file, in the order of time.
-        transport: Reads them.
-        dataset: For the error's text.
-        init_time: Likewise.
-
-    Returns:
-        By data file its index, or why it could not be read.
-
-    Raises:
-        NotAvailableError: The first index is not there: the cycle has not come yet.
-        SourceError: The first index could not be read: the provider is down.
-    """
-    def read(index: str) -> str | SourceError:
-        try:
-            return transport.read(index).decode()
-        except UnicodeDecodeError as error:
-            return SourceError(f"The index {index} is not text ({error}); it may be damaged, or a page of another kind.")
-        except SourceError as error:
-            return error
-
-    addresses = list(indexes.items())
-    first = read(addresses[0][1])
-    if isinstance(first, NotAvailableError):
-        raise NotAvailableError(f"{dataset} has no cycle {init_time.astype('datetime64[h]')}Z yet: {first}")
-    if isinstance(first, SourceError):
-        raise first
-    with ThreadPoolExecutor(_INDEX_READERS) as pool:
-        others = pool.map(read, [index for _, index in addresses[1:]])
-        return {url: text for (url, _), text in zip(addresses, [first, *others], strict=True)}

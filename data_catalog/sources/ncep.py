@@ -1,4 +1,4 @@
-"""NCEP's layout: one GRIB2 file per lead (and member), with a text index ``.idx`` beside it; GFS and GEFS on public object stores.
+"""NOAA GFS and GEFS: one GRIB2 file per lead (and member), with a text index ``.idx`` beside it.
 
 An index line is ``number:start:d=YYYYMMDDHH:ELEMENT:LEVEL:WINDOW:MEMBER``; a message ends where the next one begins and the last one at
 the end of the file. Read from real index files of 2025-08-01.
@@ -7,14 +7,15 @@ the end of the file. Read from real index files of 2025-08-01.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from data_catalog.errors import SourceError
-from data_catalog.sources.base import FieldKey, GridSpec, Plan, Span, Transport, day_and_hour, expected_keys, read_indexes
+from data_catalog.sources.base import FieldKey, GridSpec, Host, day_and_hour, lead_steps
+from data_catalog.sources.gribfiles import GribSource, Index, Range
 
 _UNIT_HOURS: Final = {"hour": 1, "day": 24}
 _INSTANT = re.compile(r"(\d+) (hour|day) fcst$")
@@ -124,71 +125,122 @@ FIELDS: Final = (
 """As in the index files of 2025-08-01. GEFS has its cloud cover only as a mean over an interval, which is another quantity."""
 
 
-def gfs_path(init_time: np.datetime64, lead_hours: int, member: int) -> str:
-    """Path of a GFS file since 2021-03-23: ``gfs.YYYYMMDD/HH/atmos/gfs.tHHz.pgrb2.0p25.fFFF``."""
+_MEMBER = re.compile(r"ENS=\+(\d+)$")
+
+
+def find_fields(
+    text: str, init_time: np.datetime64, wanted: Collection[FieldKey], fields: tuple[NcepField, ...] = FIELDS
+) -> dict[FieldKey, Range]:
+    """Find fields in an ``.idx`` file, which is of one member.
+
+    Where a file has a variable over more than one window, the shortest that ends at the lead is taken. Lines of another cycle or another
+    member are passed over: such an index is of another file.
+
+    Raises:
+        SourceError: The text is no index.
+    """
+    names = {(field.element, field.level, field.statistic): field.variable for field in fields}
+    members = {key.member for key in wanted}
+    found: dict[FieldKey, IdxLine] = {}
+    for line in parse_idx(text):
+        variable = names.get((line.element, line.level, line.statistic))
+        if variable is None or line.init_time != init_time:
+            continue
+        for member in members & _members(line.member, members):
+            key = FieldKey(variable, line.end_hours, member)
+            if key in wanted and (key not in found or line.begin_hours > found[key].begin_hours):
+                found[key] = line
+    return {key: (line.start, line.stop) for key, line in found.items()}
+
+
+def _members(text: str, all_members: set[int]) -> set[int]:
+    """Members that the last part of a line may mean: any, where it says nothing."""
+    if numbered := _MEMBER.match(text):
+        return {int(numbered[1])}
+    return {0} if text.endswith("ctl") else set() if text else all_members
+
+
+IDX: Final = Index(lambda url: f"{url}.idx", find_fields)
+
+
+def gfs_path(init_time: np.datetime64, lead_hours: int) -> str:
+    """Path of a GFS file of 0.25 degrees; before 2021-03-23 the folder ``atmos`` was not there yet."""
     day, hour = day_and_hour(init_time)
-    return f"gfs.{day}/{hour}/atmos/gfs.t{hour}z.pgrb2.0p25.f{lead_hours:03d}"
+    folder = "atmos/" if init_time >= np.datetime64("2021-03-23") else ""
+    return f"gfs.{day}/{hour}/{folder}gfs.t{hour}z.pgrb2.0p25.f{lead_hours:03d}"
 
 
-def gefs_path(init_time: np.datetime64, lead_hours: int, member: int) -> str:
-    """Path of a GEFS file of 0.25 degrees since 2020-09-23; member 0 is the control ``gec00``, then ``gep01`` and on."""
+def gefs_path(init_time: np.datetime64, lead_hours: int, member: int, product: str = "s", grid: str = "0p25") -> str:
+    """Path of a GEFS file since 2020-09-23; member 0 is the control ``gec00``, then ``gep01`` and on.
+
+    Args:
+        init_time: Start of the forecast, UTC.
+        lead_hours: Lead.
+        member: 0..30.
+        product: ``s`` has what matters at the surface in 0.25 degrees up to 240 h, ``a`` the commoner and ``b`` the other variables.
+        grid: ``0p25`` of ``s``, ``0p50`` of ``a`` and ``b``.
+    """
     day, hour = day_and_hour(init_time)
     name = f"gep{member:02d}" if member else "gec00"
-    return f"gefs.{day}/{hour}/atmos/pgrb2sp25/{name}.t{hour}z.pgrb2s.0p25.f{lead_hours:03d}"
+    folder = f"pgrb2{product}p{grid.removeprefix('0p').rstrip('0')}"
+    return f"gefs.{day}/{hour}/atmos/{folder}/{name}.t{hour}z.pgrb2{product}.{grid}.f{lead_hours:03d}"
 
 
-@dataclass(frozen=True, slots=True)
-class NcepSource:
-    """A source in NCEP's layout.
-
-    Attributes:
-        spec: What it declares.
-        path: Path of a file from init time, lead in hours and member, relative to the transport's base.
-        fields: Its variables in NCEP's words; those not in ``spec.variables`` are ignored.
-    """
-
-    spec: GridSpec
-    path: Callable[[np.datetime64, int, int], str]
-    fields: tuple[NcepField, ...] = FIELDS
-
-    def expected(self, init_time: np.datetime64) -> frozenset[FieldKey]:
-        """Every field a complete cycle has; interval variables have none at lead 0."""
-        return expected_keys(self.spec)
-
-    def plan(self, init_time: np.datetime64, transport: Transport) -> Plan:
-        """Read the index files of a cycle and list what to fetch.
-
-        Where a file has a variable over more than one window, the shortest that ends at the lead is taken.
-
-        Raises:
-            NotAvailableError: No index of this cycle is there yet.
-        """
-        files = [(lead, member) for lead in self.spec.lead_hours for member in range(self.spec.members)]
-        wanted = {(lead, member): self.path(init_time, lead, member) for lead, member in files}
-        texts = read_indexes({url: f"{url}.idx" for url in wanted.values()}, transport, self.spec.dataset, init_time)
-        spans: list[Span] = []
-        missing: list[tuple[FieldKey, str]] = []
-        expected = expected_keys(self.spec)
-        for (lead, member), url in wanted.items():
-            text = texts[url]
-            lines = [] if isinstance(text, SourceError) else parse_idx(text)
-            lines = [line for line in lines if line.end_hours == lead and line.init_time == init_time]
-            for field in self.fields:
-                key = FieldKey(field.variable, lead, member)
-                if key not in expected:
-                    continue
-                line = _best(lines, field)
-                if line is not None:
-                    spans.append(Span(key, url, line.start, line.stop))
-                elif isinstance(text, SourceError):
-                    missing.append((key, str(text)))
-                else:
-                    missing.append((key, f"{url}.idx lists no {field.element}:{field.level} {field.statistic}".rstrip()))
-        return Plan(init_time, tuple(spans), tuple(missing))
+def _gfs_places(init_time: np.datetime64, key: FieldKey) -> tuple[str, ...]:
+    return (gfs_path(init_time, key.lead_hours),)
 
 
-def _best(lines: Iterable[IdxLine], field: NcepField) -> IdxLine | None:
-    fitting = [line for line in lines if (line.element, line.level, line.statistic) == (field.element, field.level, field.statistic)]
-    return max(fitting, key=lambda line: line.begin_hours, default=None)
+def _gefs_places(init_time: np.datetime64, key: FieldKey) -> tuple[str, ...]:
+    return (gefs_path(init_time, key.lead_hours, key.member),)
 
 
+def _gefs_coarse_places(init_time: np.datetime64, key: FieldKey) -> tuple[str, ...]:
+    return tuple(gefs_path(init_time, key.lead_hours, key.member, product, "0p50") for product in "ab")
+
+
+def gfs(spec: GridSpec) -> GribSource:
+    """A source in the layout of GFS."""
+    return GribSource(spec, _gfs_places, IDX)
+
+
+def gefs(spec: GridSpec) -> GribSource:
+    """A source in the layout of GEFS, 0.25 degrees."""
+    return GribSource(spec, _gefs_places, IDX)
+
+
+def _nomads(folder: str) -> Host:
+    """NOAA's own server allows 120 requests a minute, and answers 302 with a page when it has had enough."""
+    return Host(f"https://nomads.ncep.noaa.gov/pub/data/nccf/com/{folder}/prod", connections=2, per_minute=100)
+
+
+_GFS: Final = GridSpec(
+    dataset="noaa-gfs-0p25",
+    title="NOAA GFS",
+    hosts=(
+        Host("https://noaa-gfs-bdp-pds.s3.amazonaws.com", connections=16),
+        Host("https://storage.googleapis.com/global-forecast-system", connections=16),
+        _nomads("gfs"),
+    ),
+    cycles=(0, 6, 12, 18),
+    delay_hours=5.7,
+    lead_hours=lead_steps((0, 240, 3)),  # of hourly to 120 h and 3-hourly to 384 h
+    members=1,
+    variables=tuple(field.variable for field in FIELDS),
+    since=np.datetime64("2021-01-01T00"),
+    licence="NOAA public domain",
+)
+_GEFS: Final = replace(
+    _GFS,
+    dataset="noaa-gefs-0p25",
+    title="NOAA GEFS",
+    hosts=(Host("https://noaa-gefs-pds.s3.amazonaws.com", connections=16), _nomads("gens")),
+    delay_hours=6.8,
+    members=31,
+    variables=tuple(name for name in _GFS.variables if name != "total_cloud_cover_atmosphere"),
+    since=np.datetime64("2020-09-23T12"),
+)
+_GEFS_COARSE: Final = replace(
+    _GEFS, dataset="noaa-gefs-0p50", title="NOAA GEFS after 10 days", lead_hours=lead_steps((246, 384, 6)), grid="0p50"
+)
+
+SOURCES: Final = (gfs(_GFS), gefs(_GEFS), GribSource(_GEFS_COARSE, _gefs_coarse_places, IDX))

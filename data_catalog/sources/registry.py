@@ -6,60 +6,20 @@ To add a source, write it like ``ncep.py`` or ``reports.py`` and name it in :fun
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from data_catalog.errors import UnknownNameError
 from data_catalog.settings import Settings
-from data_catalog.sources import simulated
-from data_catalog.sources.base import GridSource, GridSpec, StationSource, StationSpec, Transport, lead_steps
-from data_catalog.sources.ecmwf import EcmwfSource
-from data_catalog.sources.ncep import NcepSource, gefs_path, gfs_path
+from data_catalog.sources import ecmwf, ncep, simulated
+from data_catalog.sources.base import GridSource, GridSpec, Host, StationSource, StationSpec, Transport
 from data_catalog.sources.transport import FolderTransport, HttpTransport
 
 T = TypeVar("T")
 
-_PUBLIC_DOMAIN: Final = "NOAA public domain"
-_ECMWF_LICENCE: Final = "ECMWF open data, CC BY 4.0"
-
-_GFS: Final = GridSpec(
-    dataset="noaa-gfs-0p25",
-    title="NOAA GFS",
-    url="https://noaa-gfs-bdp-pds.s3.amazonaws.com",
-    cycles=(0, 6, 12, 18),
-    delay_hours=5.7,
-    lead_hours=lead_steps((0, 240, 3)),
-    members=1,
-    variables=(*simulated.VARIABLES, "convective_available_potential_energy", "precipitable_water", "visibility"),
-    licence=_PUBLIC_DOMAIN,
-)
-_GEFS: Final = replace(
-    _GFS,
-    dataset="noaa-gefs-0p25",
-    title="NOAA GEFS",
-    url="https://noaa-gefs-pds.s3.amazonaws.com",
-    delay_hours=6.8,
-    members=31,
-    variables=tuple(name for name in _GFS.variables if name != "total_cloud_cover_atmosphere"),
-)
-_IFS_ENS: Final = replace(
-    _GFS,
-    dataset="ecmwf-ifs-ens",
-    title="ECMWF IFS ensemble",
-    url="https://data.ecmwf.int/forecasts",
-    cycles=(0, 12),
-    delay_hours=8.7,
-    lead_hours=lead_steps((0, 144, 3), (150, 240, 6)),
-    members=51,
-    variables=tuple(name for name in simulated.VARIABLES if name != "wind_gust_10m"),
-    licence=_ECMWF_LICENCE,
-)
-
-
 def grid_sources(settings: Settings) -> dict[str, GridSource]:
     """Every gridded source by dataset: the simulated centres first, then the public ones."""
-    public: tuple[GridSource, ...] = (NcepSource(_GFS, gfs_path), NcepSource(_GEFS, gefs_path), EcmwfSource(_IFS_ENS))
+    public: tuple[GridSource, ...] = (*ncep.SOURCES, *ecmwf.SOURCES)
     return {**simulated.grid_sources(settings.profile), **{source.spec.dataset: source for source in public}}
 
 
@@ -87,10 +47,10 @@ def station_source(settings: Settings, network: str) -> StationSource:
 
 
 def transport_for(settings: Settings, source: str) -> Transport:
-    """How the bytes of a source are reached: over HTTP, or from a folder.
+    """How the bytes of a source are reached: over HTTP from its hosts in their order, or from a folder.
 
     Args:
-        settings: ``source_urls`` gives another base for a source: a mirror, a test server, or a folder.
+        settings: ``source_urls`` gives other places for a source: mirrors in their order with commas between, a test server, or a folder.
         source: A dataset or a network.
 
     Raises:
@@ -99,10 +59,14 @@ def transport_for(settings: Settings, source: str) -> Transport:
     specs: dict[str, GridSpec | StationSpec] = {name: known.spec for name, known in grid_sources(settings).items()}
     specs |= {name: known.spec for name, known in station_sources(settings).items()}
     spec = _named(specs, source, "source")
-    url = settings.source_urls.get(source) or (str(simulated_folder(settings) / spec.url) if spec.simulated else spec.url)
-    if url.startswith(("http://", "https://")):
-        return HttpTransport(url)
-    return FolderTransport(Path(url.removeprefix("file://")))
+    hosts = spec.hosts if isinstance(spec, GridSpec) else (Host(spec.url),)
+    if chosen := [url.strip() for url in settings.source_urls.get(source, "").split(",") if url.strip()]:
+        hosts = tuple(Host(url) for url in chosen)
+    elif spec.simulated:
+        hosts = tuple(Host(str(simulated_folder(settings) / host.url)) for host in hosts)
+    if hosts[0].url.startswith(("http://", "https://")):
+        return HttpTransport(*hosts)
+    return FolderTransport(Path(hosts[0].url.removeprefix("file://")))
 
 
 def simulated_folder(settings: Settings) -> Path:

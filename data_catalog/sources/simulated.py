@@ -10,9 +10,8 @@ import xarray as xr
 
 from data_catalog.regions import Region
 from data_catalog.settings import Profile
-from data_catalog.sources.base import GridSource, GridSpec, Progress, StationSource, StationSpec, lead_steps, silent
-from data_catalog.sources.ecmwf import EcmwfSource
-from data_catalog.sources.ncep import NcepSource, gefs_path, gfs_path
+from data_catalog.sources import ecmwf, ncep
+from data_catalog.sources.base import GridSource, GridSpec, Host, Progress, StationSource, StationSpec, lead_steps, silent
 from data_catalog.sources.reports import CsvReports
 
 GLOBAL_EPS: Final = "simulated-global-eps"
@@ -81,12 +80,13 @@ def _spec(dataset: str, title: str, members: int, delay_hours: float, profile: P
     return GridSpec(
         dataset=dataset,
         title=title,
-        url=dataset,
+        hosts=(Host(dataset),),
         cycles=(0, 6, 12, 18),
         delay_hours=delay_hours,
         lead_hours=_TINY_LEADS if tiny else _LEADS,
         members=min(members, _TINY_MEMBERS) if tiny else members,
         variables=VARIABLES,
+        grid="",
         simulated=True,
         licence="Apache-2.0, simulated data",
     )
@@ -95,11 +95,11 @@ def _spec(dataset: str, title: str, members: int, delay_hours: float, profile: P
 def grid_sources(profile: Profile) -> dict[str, GridSource]:
     """The simulated centres by dataset: two ensembles and, but for the profile ``tiny``, a deterministic model."""
     found: list[GridSource] = [
-        NcepSource(_spec(GLOBAL_EPS, "Simulated global ensemble", 20, 4.0, profile), gefs_path),
-        EcmwfSource(_spec(REGIONAL_EPS, "Simulated regional ensemble", 10, 5.0, profile)),
+        ncep.gefs(_spec(GLOBAL_EPS, "Simulated global ensemble", 20, 4.0, profile)),
+        ecmwf.ens(_spec(REGIONAL_EPS, "Simulated regional ensemble", 10, 5.0, profile)),
     ]
     if profile != "tiny":
-        found.append(NcepSource(_spec(GLOBAL_DET, "Simulated global model", 1, 3.0, profile), gfs_path))
+        found.append(ncep.gfs(_spec(GLOBAL_DET, "Simulated global model", 1, 3.0, profile)))
     return {source.spec.dataset: source for source in found}
 
 

@@ -14,7 +14,7 @@ import pytest
 from data_catalog.errors import ConfigurationError, NotAvailableError, SourceError
 from data_catalog.manifest import Manifest
 from data_catalog.regions import load_region
-from data_catalog.sources.base import FieldKey, GridSource, GridSpec, Plan, Span, Transport
+from data_catalog.sources.base import FieldKey, GridSource, GridSpec, Host, Plan, Span, Transport
 from data_catalog.store import Root
 from pipelines.ingest import import_files, ingest_cycle
 from tests.data_catalog.grib_maker import APCP, ECMWF_TP, TEMPERATURE, message, weather, write
@@ -217,7 +217,9 @@ class Provider:
     @property
     def spec(self) -> GridSpec:
         variables = ("temperature_2m", RAIN)
-        return GridSpec("test-model-1p00", "A test", "memory", (0,), 4.0, self.leads, self.members, variables, simulated=True)
+        return GridSpec(
+            "test-model-1p00", "A test", (Host("memory"),), (0,), 4.0, self.leads, self.members, variables, grid="1p00", simulated=True
+        )
 
     def expected(self, init_time: np.datetime64) -> frozenset[FieldKey]:
         variables = ("temperature_2m", RAIN)

@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_catalog.errors import SourceError
-from data_catalog.sources.base import FieldKey, GridSpec
-from data_catalog.sources.ncep import FIELDS, NcepSource, gefs_path, gfs_path, parse_idx
+from data_catalog.sources.base import FieldKey, GridSpec, Host
+from data_catalog.sources.gribfiles import GribSource
+from data_catalog.sources.ncep import FIELDS, IDX, find_fields, gefs_path, gfs_path, parse_idx
 
 INIT = np.datetime64("2025-08-01T00")
 
 
-def source(lead: int, members: int = 1) -> NcepSource:
+def source(lead: int) -> GribSource:
     variables = tuple(field.variable for field in FIELDS)
-    spec = GridSpec("noaa-test", "test", "", (0,), 5.0, (lead,), members, variables)
-    return NcepSource(spec, lambda init, hours, member: "file")
+    return GribSource(GridSpec("noaa-test", "test", (Host(""),), (0,), 5.0, (lead,), 1, variables), lambda init, key: ("file",), IDX)
 
 
 class Text:
@@ -88,13 +88,25 @@ def test_the_shortest_window_that_ends_at_the_lead_is_taken() -> None:
 def test_an_index_of_another_cycle_gives_nothing() -> None:
     plan = source(7).plan(INIT, Text("1:0:d=2025073118:TMP:2 m above ground:7 hour fcst:\n"))
     assert not plan.spans
-    assert "lists no TMP:2 m above ground" in dict(plan.missing)[FieldKey("temperature_2m", 7)]
+    assert dict(plan.missing)[FieldKey("temperature_2m", 7)] == "file.idx does not list it"
 
 
 def test_paths_are_the_public_ones() -> None:
-    assert gfs_path(INIT, 6, 0) == "gfs.20250801/00/atmos/gfs.t00z.pgrb2.0p25.f006"
+    assert gfs_path(INIT, 6) == "gfs.20250801/00/atmos/gfs.t00z.pgrb2.0p25.f006"
+    assert gfs_path(np.datetime64("2021-03-22T18"), 384) == "gfs.20210322/18/gfs.t18z.pgrb2.0p25.f384"
     assert gefs_path(INIT, 240, 0) == "gefs.20250801/00/atmos/pgrb2sp25/gec00.t00z.pgrb2s.0p25.f240"
     assert gefs_path(np.datetime64("2025-08-01T18"), 3, 30) == "gefs.20250801/18/atmos/pgrb2sp25/gep30.t18z.pgrb2s.0p25.f003"
+    assert gefs_path(INIT, 246, 1, "a", "0p50") == "gefs.20250801/00/atmos/pgrb2ap5/gep01.t00z.pgrb2a.0p50.f246"
+    assert gefs_path(INIT, 246, 0, "b", "0p50") == "gefs.20250801/00/atmos/pgrb2bp5/gec00.t00z.pgrb2b.0p50.f246"
+
+
+@pytest.mark.parametrize(("words", "member"), [("ENS=+2", 2), ("ENS=low-res ctl", 0), ("ENS=hi-res ctl", 0), ("", 2)])
+def test_an_index_of_another_member_gives_nothing(words: str, member: int) -> None:
+    text = f"1:0:d=2025080100:TMP:2 m above ground:6 hour fcst:{words}\n"
+    asked = [FieldKey("temperature_2m", 6, number) for number in (0, 1, 2)]
+    found = [key for key in asked if find_fields(text, INIT, {key})]
+    assert found == ([FieldKey("temperature_2m", 6, member)] if words else asked)
+    assert not find_fields(text.rstrip().removesuffix(words) + "ens mean", INIT, set(asked))
 
 
 @pytest.mark.real_data
@@ -130,8 +142,9 @@ def test_a_real_gefs_member_has_all_but_the_cloud_cover(real_data: Path) -> None
     text = (real_data / "grib/index/gep01.t00z.pgrb2s.0p25.f015.idx").read_text()
     lines = parse_idx(text)
     assert {line.member for line in lines} == {"ENS=+1"}
-    plan = source(15).plan(INIT, Text(text))
-    assert {key.variable for key, _ in plan.missing} == {"total_cloud_cover_atmosphere"}  # only a mean over 12-15 h is there
+    wanted = {FieldKey(field.variable, 15, 1) for field in FIELDS}
+    missing = {key.variable for key in wanted - find_fields(text, INIT, wanted).keys()}
+    assert missing == {"total_cloud_cover_atmosphere"}  # only a mean over 12-15 h is there
     rain = next(line for line in lines if line.element == "APCP")
     assert (rain.begin_hours, rain.end_hours) == (12, 15)
 

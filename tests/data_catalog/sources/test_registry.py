@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +8,12 @@ import pytest
 from data_catalog.errors import NotAvailableError, UnknownNameError
 from data_catalog.settings import Settings, load_settings
 from data_catalog.sources import registry
-from data_catalog.sources.base import GridSource, StationSource, Transport, day_and_hour
-from data_catalog.sources.ecmwf import EcmwfSource
-from data_catalog.sources.ncep import NcepSource
+from data_catalog.sources.base import GridSource, StationSource, Transport
 from data_catalog.sources.transport import FolderTransport, HttpTransport
 from tests.data_catalog.sources.contract import SourceContract, StationSourceContract
 
 INIT = np.datetime64("2025-07-10T00")
-SIZE = 11
 TINY = ("simulated-global-eps", "simulated-regional-eps")
-DEFAULT = tuple(registry.grid_sources(load_settings()))
 
 
 @pytest.fixture(scope="module")
@@ -48,54 +43,6 @@ class TestSimulatedSources(SourceContract):
         return registry.transport_for(settings, source.spec.dataset)
 
 
-def _publish(source: GridSource, folder: Path) -> None:
-    """A complete cycle in the source's layout with messages of a few bytes."""
-    keys = sorted(source.expected(INIT), key=lambda key: (key.lead_hours, key.member, key.variable))
-    files: dict[Path, list[str]] = {}
-    day, hour = day_and_hour(INIT)
-    for key in keys:
-        if isinstance(source, NcepSource):
-            path = folder / f"{source.path(INIT, key.lead_hours, key.member)}.idx"
-            field = next(field for field in source.fields if field.variable == key.variable)
-            begin = (key.lead_hours - 1) // 6 * 6
-            window = f"{begin}-{key.lead_hours} hour {field.statistic} fcst" if field.statistic else f"{key.lead_hours} hour fcst"
-            lines = files.setdefault(path, [])
-            words = f"{field.element}:{field.level}:{window if key.lead_hours else 'anl'}"
-            lines.append(f"{len(lines) + 1}:{len(lines) * SIZE}:d={day}{hour}:{words}:")
-        elif isinstance(source, EcmwfSource):
-            path = folder / f"{source.path(INIT, key.lead_hours).removesuffix('.grib2')}.index"
-            param = next(param for param, variable in source.params.items() if variable == key.variable)
-            lines = files.setdefault(path, [])
-            line = {"param": param, "levtype": "sfc", "step": str(key.lead_hours), "_offset": len(lines) * SIZE, "_length": SIZE}
-            lines.append(json.dumps(line | ({"number": str(key.member)} if key.member else {})))
-    for path, lines in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join(lines) + "\n")
-        data = path.with_suffix("") if path.suffix == ".idx" else path.with_suffix(".grib2")
-        data.write_bytes(b"x" * SIZE * len(lines))
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the made-up cycles are."""
-    return tmp_path_factory.mktemp("published")
-
-
-class TestEverySource(SourceContract):
-    """Every registered source, on a made-up cycle in its layout."""
-
-    @pytest.fixture(params=DEFAULT)
-    def source(self, request: pytest.FixtureRequest) -> GridSource:
-        return registry.grid_source(load_settings(), request.param)
-
-    @pytest.fixture
-    def transport(self, source: GridSource, published: Path) -> Transport:
-        folder = published / source.spec.dataset
-        if not folder.is_dir():
-            _publish(source, folder)
-        return FolderTransport(folder)
-
-
 class TestSimulatedStations(StationSourceContract):
     @pytest.fixture
     def source(self, settings: Settings) -> StationSource:
@@ -120,13 +67,22 @@ def test_an_unknown_name_lists_the_known_ones(settings: Settings) -> None:
             look_up(settings, "nowhere")
 
 
+def addresses(chosen: Settings, source: str) -> list[str]:
+    transport = registry.transport_for(chosen, source)
+    assert isinstance(transport, HttpTransport)
+    return [host.url for host in transport.hosts]
+
+
 def test_a_base_url_from_the_settings_replaces_the_providers(tmp_path: Path) -> None:
     chosen = load_settings(
         root=str(tmp_path), source_urls={"noaa-gfs-0p25": "http://127.0.0.1:1/gfs", "noaa-gefs-0p25": f"file://{tmp_path}/gefs"}
     )
-    assert registry.transport_for(chosen, "noaa-gfs-0p25") == HttpTransport("http://127.0.0.1:1/gfs")
+    assert addresses(chosen, "noaa-gfs-0p25") == ["http://127.0.0.1:1/gfs"]
     assert registry.transport_for(chosen, "noaa-gefs-0p25") == FolderTransport(tmp_path / "gefs")
-    assert registry.transport_for(chosen, "ecmwf-ifs-ens") == HttpTransport("https://data.ecmwf.int/forecasts")
+    assert addresses(chosen, "ecmwf-ifs-ens")[0] == "https://ecmwf-forecasts.s3.eu-central-1.amazonaws.com"
+    assert addresses(chosen, "ecmwf-ifs-ens")[-1] == "https://data.ecmwf.int/forecasts"
+    several = load_settings(root=str(tmp_path), source_urls={"noaa-gfs-0p25": "http://127.0.0.1:1/a, http://127.0.0.1:2/b"})
+    assert addresses(several, "noaa-gfs-0p25") == ["http://127.0.0.1:1/a", "http://127.0.0.1:2/b"]
 
 
 def test_worlds_and_profiles_keep_apart(tmp_path: Path) -> None:
