@@ -26,7 +26,7 @@ WORTH_BYTES: Final = 1024
 COMPRESSIBLE: Final = ("application/json", "application/geo+json", "application/vnd.cov+json", "application/vnd.oai", "text/", "image/svg")
 EVERY_TIME: Final = ("/health", "/ready", "/metrics", "/events")
 
-Key = tuple[int, bytes, bytes, bytes]
+Key = tuple[int, bytes, bytes, str, tuple[bytes, ...]]
 
 
 @dataclass(slots=True)
@@ -105,7 +105,9 @@ class Answers:
             await self.app(scope, receive, send)
             return
         fresh = scope["path"].startswith("/published/") and ".zarr/" not in scope["path"]  # replaced in place, by others
-        key = (self.store.generation, scope.get("raw_path") or scope["path"].encode(), scope["query_string"], asked.get(b"accept", b""))
+        target = scope.get("raw_path") or scope["path"].encode()
+        varied = tuple(asked.get(name, b"") for name in (b"accept", b"host"))
+        key = (self.store.generation, target, scope["query_string"], scope["scheme"], varied)
         answer = None if fresh else self._kept.get(key)
         if answer is None and not fresh and key in self._making:
             answer = await self._making[key]

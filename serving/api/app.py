@@ -19,8 +19,11 @@ from data_catalog.store import Root
 from serving.api.answers import Answer, Answers
 from serving.api.cycles import PublishedCycles
 from serving.api.edge import Edge
+from serving.api.edr.router import routes as edr_routes
+from serving.api.edr.service import Edr
 from serving.api.files import answer_file, published_folder
 from serving.api.metrics import CONTENT_TYPE, Metrics
+from serving.api.page import attach_page
 from serving.api.problems import ProblemError, install, responses
 from serving.api.static import Ready, load_bundle
 from serving.api.stream import LISTENERS, Watcher, summary
@@ -67,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"}, redirect_slashes=False,
     )
     app.state.store = store
+    app.state.edr = Edr(store)
     install(app)
 
     @app.get("/health", tags=["operations"], summary="Whether the process answers")
@@ -100,6 +104,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     async def published(request: Request, path: Annotated[str, Path(description="relative to the published folder")]) -> Response:
         return await answer_file(folder, path, request.headers)
+
+    app.include_router(edr_routes)
+    attach_page(app, settings)
 
     @app.get("/{path:path}", include_in_schema=False)
     async def page(path: str) -> Response:

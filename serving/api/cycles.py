@@ -26,6 +26,8 @@ LATEST: Final = f"{FOLDER}/latest.json"
 CACHE_BYTES: Final = 256 * 2**20
 OPENED: Final = 8
 """Earlier cycles kept open."""
+OUTLINES: Final = 128
+"""Earlier cycles whose description is kept."""
 RELIST_SECONDS: Final = 60.0
 """After this time the folder is listed again although ``latest.json`` stayed: retention deletes old cycles."""
 RETRY_SECONDS: Final = 60.0
@@ -284,6 +286,7 @@ class PublishedCycles:
         self._listed_at = -RELIST_SECONDS
         self._newest: CycleName | None = None
         self._opened: OrderedDict[CycleName, Cycle] = OrderedDict()
+        self._outlines: dict[CycleName, Cycle] = {}
         self._failed: dict[CycleName, float] = {}
         self._refreshing = threading.Lock()
         self._opening = threading.Lock()
@@ -325,6 +328,19 @@ class PublishedCycles:
         if found is None:
             raise UnknownNameError(f"There is no published cycle {cycle_id!r}.")
         return self._open(found)
+
+    def outline(self, name: CycleName) -> Cycle:
+        """A revision of :meth:`names` whose hash is not checked: good for its attributes and coordinates.
+
+        Raises:
+            StoreError: Its store is gone.
+        """
+        kept = self._opened.get(name) or self._outlines.get(name)
+        if kept is None:
+            kept = self._outlines[name] = Cycle(self.root, name, name.digits, self.cache)
+            while len(self._outlines) > OUTLINES:
+                self._outlines.pop(next(iter(self._outlines)))
+        return kept
 
     def refresh(self) -> bool:
         """Look at what is published now, and move on to it when it is whole. Blocks while a new cycle is checked; may be called often.
