@@ -7,6 +7,7 @@ EMOS coefficients and for ``atol`` where they are applied. The tests here ask fo
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,14 @@ import xarray as xr
 MISSING = 1e36  # masked values are written as the netCDF default, 9.97e36
 
 
+@lru_cache(maxsize=64)
 def read(path: Path, name: str | None = None) -> xr.DataArray:
-    """The field of a file, float64, its leading dimension whatever IMPROVER varies; NaN where it is masked."""
+    """The largest field of a file (or the one named), float64; NaN where it is masked. Kept: not to be written to."""
     with xr.open_dataset(path, decode_times=False) as data:
         found = data[name or max(data.data_vars, key=lambda v: (data[v].ndim, data[v].size))].astype(float).load()
-    return found.where(found < MISSING)
+    found = found.where(found < MISSING)
+    found.values.setflags(write=False)
+    return found
 
 
 def coefficients(path: Path) -> tuple[np.ndarray, ...]:
