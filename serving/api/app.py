@@ -23,7 +23,7 @@ from serving.api.edr.router import routes as edr_routes
 from serving.api.edr.service import Edr
 from serving.api.files import answer_file, published_folder
 from serving.api.metrics import CONTENT_TYPE, Metrics
-from serving.api.page import attach_page
+from serving.api.page import page_router
 from serving.api.problems import ProblemError, install, responses
 from serving.api.static import Ready, load_bundle
 from serving.api.stream import LISTENERS, Watcher, summary
@@ -106,7 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
         return await answer_file(folder, path, request.headers)
 
     app.include_router(edr_routes)
-    attach_page(app, settings)
+    app.include_router(page_router(settings, store))
 
     @app.get("/{path:path}", include_in_schema=False)
     async def page(path: str) -> Response:

@@ -431,7 +431,10 @@ class PublishedCycles:
                 raise StoreCorruptError(f"The store of {name.id} failed its check; the one before it is served.")
             try:
                 digest = self.root.verify(f"{FOLDER}/{name.href}")
-                made = self._opened[name] = Cycle(self.root, name, digest, self.cache)
+                made = Cycle(self.root, name, digest, self.cache)
+                for group in made.groups:
+                    made.dataset(group)
+                self._opened[name] = made
             except GiomuaError:
                 self._failed[name] = time.monotonic()
                 raise
