@@ -1,0 +1,151 @@
+/** One small map: cells on a canvas, as large as they are and not smoothed; coast, rivers and marks in SVG above it. */
+
+import { contours } from "d3-contour";
+import type { Box, Geo, Layer, Station } from "../api";
+import { h, s } from "../dom";
+import { type Scale, colorOf } from "../palette";
+import { num } from "../format";
+import { lang, t } from "../i18n";
+
+/** Plate carrée with the middle latitude true: x and y in units of a map that is 1000 wide. */
+export interface Projection { width: number; height: number; x: (longitude: number) => number; y: (latitude: number) => number; west: number; north: number; step: number }
+
+export function projection(latitude: readonly number[], longitude: readonly number[]): Projection {
+    const step = Math.abs((longitude[1] ?? 0.25) - (longitude[0] ?? 0)) || 0.25;
+    const [west, east] = [(longitude[0] as number) - step / 2, (longitude.at(-1) as number) + step / 2];
+    const [north, south] = [(latitude[0] as number) + step / 2, (latitude.at(-1) as number) - step / 2];
+    const scale = 1000 / (east - west);
+    const stretch = 1 / Math.cos((((north + south) / 2) * Math.PI) / 180);
+    return {
+        width: 1000, height: (north - south) * scale * stretch, west, north, step,
+        x: (lon) => (lon - west) * scale,
+        y: (lat) => (north - lat) * scale * stretch,
+    };
+}
+
+/** Values of one lead: rows from north to south; missing ones are null. */
+export function slice(layer: Layer, lead: number): (number | null)[] {
+    const size = layer.shape[1] * layer.shape[2];
+    return layer.values.slice(lead * size, (lead + 1) * size).map((value) => (value === null ? null : value * layer.scale));
+}
+
+export interface Drawn {
+    colors: { layer: Layer; scale: Scale; factor: number };
+    isobars?: Layer;
+    arrows?: { u: Layer; v: Layer };
+}
+
+export class SmallMap {
+    readonly element: HTMLElement;
+    private readonly canvas = h("canvas", { "aria-hidden": "true" });
+    private readonly marks: SVGGElement;
+    private readonly shape: Projection;
+
+    constructor(grid: Layer, geo: Geo, stations: readonly Station[], city: Box, place: { latitude: number; longitude: number } | null, pick: (latitude: number, longitude: number) => void) {
+        this.shape = projection(grid.latitude, grid.longitude);
+        const { width, height, x, y } = this.shape;
+        const path = (line: readonly (readonly [number, number])[]): string => line.map(([lon, lat], i) => `${i ? "L" : "M"}${Math.round(x(lon) * 10) / 10},${Math.round(y(lat) * 10) / 10}`).join("");
+        this.marks = s("g");
+        const dots = stations.flatMap((one) => [s("circle", { class: "dot", cx: x(one.longitude), cy: y(one.latitude), r: 6 })]);
+        const svg = s("svg", { viewBox: `0 0 ${width} ${Math.round(height)}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+            s("path", { class: "river", d: geo.rivers.map(path).join(""), "vector-effect": "non-scaling-stroke" }),
+            s("path", { class: "schematic", d: geo.schematic.map((one) => path(one.line)).join(""), "vector-effect": "non-scaling-stroke" }),
+            s("path", { class: "border", d: geo.borders.map(path).join(""), "vector-effect": "non-scaling-stroke" }),
+            s("path", { class: "coast", d: geo.coast.map(path).join(""), "vector-effect": "non-scaling-stroke" }),
+            s("rect", { class: "city", x: x(city.longitude_west), y: y(city.latitude_north), width: x(city.longitude_east) - x(city.longitude_west), height: y(city.latitude_south) - y(city.latitude_north), "vector-effect": "non-scaling-stroke" }),
+            this.marks, dots,
+            place ? s("circle", { class: "city", cx: x(place.longitude), cy: y(place.latitude), r: 13, "vector-effect": "non-scaling-stroke" }) : null);
+        this.element = h("div", { class: "map" }, this.canvas, svg);
+        this.element.style.setProperty("--ratio", String(width / height));
+        this.element.addEventListener("click", (event) => {
+            const bounds = this.element.getBoundingClientRect();
+            const [fx, fy] = [(event.clientX - bounds.left) / bounds.width, (event.clientY - bounds.top) / bounds.height];
+            const [rows, columns] = [grid.latitude, grid.longitude];
+            const row = Math.min(rows.length - 1, Math.floor(fy * rows.length));
+            const column = Math.min(columns.length - 1, Math.floor(fx * columns.length));
+            pick(rows[row] as number, columns[column] as number);
+        });
+    }
+
+    draw(drawn: Drawn, lead: number): void {
+        const { layer, scale, factor } = drawn.colors;
+        const [, rows, columns] = layer.shape;
+        const cells = slice(layer, lead);
+        this.canvas.width = columns * 12;
+        this.canvas.height = Math.round((this.shape.height / this.shape.width) * columns * 12);
+        const pen = this.canvas.getContext("2d");
+        if (!pen) return;
+        const [w, hgt] = [this.canvas.width / columns, this.canvas.height / rows];
+        for (let row = 0; row < rows; row++)
+            for (let column = 0; column < columns; column++) {
+                const value = cells[row * columns + column] ?? null;
+                pen.fillStyle = value === null ? "#eceff1" : (colorOf(scale, value * factor) as string);
+                pen.fillRect(Math.floor(column * w), Math.floor(row * hgt), Math.ceil(w), Math.ceil(hgt));
+            }
+        this.marks.replaceChildren(...(drawn.isobars ? this.isobars(drawn.isobars, lead) : []), ...(drawn.arrows ? this.arrows(drawn.arrows.u, drawn.arrows.v, lead) : []));
+    }
+
+    private isobars(layer: Layer, lead: number): SVGElement[] {
+        const cells = slice(layer, lead);
+        if (cells.some((value) => value === null)) return [];
+        const [, rows, columns] = layer.shape;
+        const known = cells as number[];
+        const levels: number[] = [];
+        for (let level = Math.ceil(Math.min(...known) / 2) * 2; level <= Math.max(...known); level += 2) levels.push(level);
+        const { width, height } = this.shape;
+        const found: SVGElement[] = [];
+        for (const shape of contours().size([columns, rows]).thresholds(levels)(known))
+            for (const ring of shape.coordinates.flat())
+                for (const part of inner(ring, columns, rows)) {
+                    if (part.length < 4) continue;
+                    const points = part.map(([cx, cy]) => [((cx as number) / columns) * width, ((cy as number) / rows) * height] as const);
+                    found.push(s("path", { class: "isobar", d: points.map(([px, py], i) => `${i ? "L" : "M"}${px.toFixed(1)},${py.toFixed(1)}`).join(""), "vector-effect": "non-scaling-stroke" }));
+                    const [px, py] = points[Math.floor(points.length / 2)] as readonly [number, number];
+                    if (px > 30 && px < width - 30 && py > 20 && py < height - 14) found.push(s("text", { class: "halo maplabel", x: px, y: py + 8, "text-anchor": "middle" }, num(shape.value, 0, lang())));
+                }
+        return found;
+    }
+
+    private arrows(u: Layer, v: Layer, lead: number): SVGElement[] {
+        const [us, vs] = [slice(u, lead), slice(v, lead)];
+        const [, rows, columns] = u.shape;
+        const found: SVGElement[] = [];
+        const every = Math.max(1, Math.round(columns / 11));
+        for (let row = Math.floor(every / 2); row < rows; row += every)
+            for (let column = Math.floor(every / 2); column < columns; column += every) {
+                const [a, b] = [us[row * columns + column] ?? null, vs[row * columns + column] ?? null];
+                if (a === null || b === null || Math.hypot(a, b) < 0.5) continue;
+                const [cx, cy] = [((column + 0.5) / columns) * this.shape.width, ((row + 0.5) / rows) * this.shape.height];
+                const long = Math.min(42, 10 + 3 * Math.hypot(a, b)) / Math.hypot(a, b);
+                const [dx, dy] = [a * long, -b * long];
+                const head = Math.atan2(dy, dx);
+                const tip = [cx + dx / 2, cy + dy / 2] as const;
+                const wing = (turn: number): string => `M${tip[0].toFixed(1)},${tip[1].toFixed(1)}L${(tip[0] - 10 * Math.cos(head + turn)).toFixed(1)},${(tip[1] - 10 * Math.sin(head + turn)).toFixed(1)}`;
+                found.push(s("path", { class: "arrow", d: `M${(cx - dx / 2).toFixed(1)},${(cy - dy / 2).toFixed(1)}L${tip[0].toFixed(1)},${tip[1].toFixed(1)}${wing(0.5)}${wing(-0.5)}`, "vector-effect": "non-scaling-stroke" }));
+            }
+        return found;
+    }
+}
+
+/** The parts of a contour ring that do not run along the edge of the grid. */
+export function inner(ring: readonly (readonly number[])[], columns: number, rows: number): (readonly number[])[][] {
+    const edge = ([x, y]: readonly number[]): boolean => (x as number) <= 0.5 || (y as number) <= 0.5 || (x as number) >= columns - 0.5 || (y as number) >= rows - 0.5;
+    const parts: (readonly number[])[][] = [[]];
+    for (const point of ring) {
+        if (edge(point)) {
+            if ((parts.at(-1) as unknown[]).length) parts.push([]);
+        } else (parts.at(-1) as (readonly number[])[]).push(point);
+    }
+    return parts.filter((part) => part.length);
+}
+
+/** "Thành phố: 12 đến 34": what a map says, in words. */
+export function mapWords(title: string, what: string, layer: Layer, lead: number, city: Box, factor: number, decimals: number): string {
+    const cells = slice(layer, lead);
+    const inside: number[] = [];
+    layer.latitude.forEach((lat, row) => layer.longitude.forEach((lon, column) => {
+        const value = cells[row * layer.shape[2] + column] ?? null;
+        if (value !== null && lat <= city.latitude_north && lat >= city.latitude_south && lon >= city.longitude_west && lon <= city.longitude_east) inside.push(value * factor);
+    }));
+    return inside.length ? t("map_label", { title, what, min: num(Math.min(...inside), decimals, lang()), max: num(Math.max(...inside), decimals, lang()) }) : `${title}. ${t("no_value_here")}`;
+}

@@ -1,0 +1,14 @@
+import { defineConfig } from "vite";
+
+// The bundle is committed and compared by CI: no time, no path and no source map in it.
+export default defineConfig({
+    base: "./",
+    build: {
+        outDir: "../static",
+        emptyOutDir: true,
+        target: "es2022",
+        modulePreload: { polyfill: false },
+        assetsInlineLimit: 0,
+        reportCompressedSize: false,
+    },
+});
