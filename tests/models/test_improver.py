@@ -1,8 +1,8 @@
 """Coupling, realizations, reliability and blending against IMPROVER's known good outputs.
 
-Where the method is the same the answers agree to float32, closer than the 1e-4 that IMPROVER's tests allow. Where it differs, the
-test says how and bounds it. Not compared: what needs files that are not in the data (``weights_from_dict`` is used through weights
-recovered from one KGO and checked on another), and metadata.
+Where the method is the same the answers agree within the 1e-4 that IMPROVER's tests allow, mostly to float32. Where it differs, the
+test says how and bounds it. Not compared: metadata, and the marginals of ``transformation_kgo.nc``, made with options that the data do
+not tell.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def test_our_levels_have_the_lower_crps(data: Path) -> None:
     """They cut a distribution at m / (M + 1), we at (m + 0.5) / M: the members of the least expected CRPS (Broecker 2012).
 
     Shown on the calibrated normals of the KGO: observations drawn evenly from each are scored against both sets of twelve. Theirs
-    are the same quantiles of the same distributions, only drawn in: their members span 0.77 to 0.87 of ours.
+    are quantiles of the same distributions, drawn in: twelve of theirs span 0.82 of ours, and score 0.5 % worse.
     """
     folder = data / "apply-emos-coefficients/normal"
     location, scale = (t[::20, ::20] for t in parameters(folder / "normal_coefficients.nc", read(folder / "input.nc").values))
@@ -132,10 +132,8 @@ def test_our_levels_have_the_lower_crps(data: Path) -> None:
     np.testing.assert_allclose(theirs, np.sort(read(folder / "kgo.nc").values, axis=0)[:, ::20, ::20], rtol=0.0, atol=1e-3)
     truth = at((np.arange(400) + 0.5) / 400.0)
     scores = [np.mean(crps_ensemble(np.broadcast_to(np.moveaxis(m, 0, -1), (*truth.shape, 12)), truth)) for m in (theirs, ours)]
-    assert scores[1] < 0.999 * scores[0]
-    spread = (theirs[-1] - theirs[0]) / (ours[-1] - ours[0])
-    assert spread.min() > 0.77
-    assert spread.max() < 0.87
+    assert scores[1] < 0.997 * scores[0]
+    np.testing.assert_allclose((theirs[-1] - theirs[0]) / (ours[-1] - ours[0]), 0.8235, atol=1e-4)
 
 
 # --------------------------------------------------------------------------------------- percentiles and probabilities to members
@@ -256,16 +254,17 @@ def test_reliability_tables_tell_the_same(data: Path, kgo: str, threshold: int) 
 def test_their_calibrated_probabilities_follow_our_reliability_curve(data: Path, threshold: int) -> None:
     """A probability is calibrated by reading the curve of observed frequencies at it, linearly between the bins' mean probabilities.
 
-    We calibrate the whole distribution rather than each threshold, so there is no such step; but the curve is the same. Cases with
-    the counts of their table (a hundredth of them: 14 million are as many) give our frequencies, and their probabilities lie
-    on these to half a case of the smallest bin at most, held beyond the last bin, where they extrapolate by less than 1e-6.
+    We calibrate the whole distribution rather than each threshold, so there is no such step; but the curve is the same. A tenth
+    of the 14 million cases of their table gives our frequencies, and their calibrated probabilities lie on the line through these
+    within 1e-4 (rounding to whole cases moves a frequency by 3e-5). Beyond the outer bins they extrapolate and we hold; these stand at
+    0 and 1 to 1e-7, so that no probability is there.
     """
     folder = data / "apply-reliability-calibration/basic"
     table = read(folder / "collapsed_table.nc").values[threshold]
     with xr.open_dataset(folder / "cubelist_table.nc", decode_times=False) as same:
         name = "reliability_calibration_table" + ("" if threshold == 0 else "_0")
         np.testing.assert_array_equal(same[name].values, table)
-    count = np.round(table[COUNT] / 100.0).astype(int)
+    count = np.round(table[COUNT] / 10.0).astype(int)
     events = np.round(count * table[OBSERVED] / table[COUNT]).astype(int)
     happened = np.concatenate([np.arange(n) < k for n, k in zip(count, events, strict=True)]).astype(float)
     curve = reliability_diagram(np.repeat(table[PROBABILITY] / table[COUNT], count), happened, seed=0, resamples=2)
@@ -273,8 +272,11 @@ def test_their_calibrated_probabilities_follow_our_reliability_curve(data: Path,
     forecast, known = (read(folder / f"{name}.nc").values[threshold] for name in ("forecast", "kgo"))
     assert forecast.min() < 0.01
     assert forecast.max() > 0.99
-    allowed = 0.5 / count.min() + 1e-6
-    np.testing.assert_allclose(np.interp(forecast, curve.probability, curve.frequency), known, rtol=0.0, atol=allowed)
+    np.testing.assert_allclose(np.interp(forecast, curve.probability, curve.frequency), known, rtol=0.0, atol=1e-4)
+    # with a table for each point, all nine alike
+    folder = folder.parent / "point_by_point"
+    forecast, known = (read(folder / f"{name}_point_by_point.nc").values[threshold] for name in ("forecast", "kgo"))
+    np.testing.assert_allclose(np.interp(forecast, curve.probability, curve.frequency), known, rtol=0.0, atol=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------------------------- blending
@@ -340,7 +342,7 @@ THREE = [
         (["non_mo_model/non_mo_det.nc", "non_mo_model/non_mo_ens.nc"], [1.0, 1.0], "non_mo_model/kgo.nc"),
         (["model_spot/engl_input.nc", "model_spot/enuk_input.nc"], [1.0, 1.0], "model_spot/kgo.nc"),
         (["accum_cycle_blend/ukv_prob_accum_PT3H.nc", "accum_cycle_blend/ukv_prob_accum_PT4H.nc"], [1.0, 1.0], "accum_cycle_blend/kgo.nc"),
-        (MODELS, [0.25, 0.75], "weights_from_dict/kgo.nc"),
+        (MODELS, [0.25, 0.75], "weights_from_dict/kgo.nc"),  # blending_weights.json at five hours
         (NOWCASTS, [1.0, 1.0, 1.0], "spatial_weights/kgo/cycle_no_fuzzy.nc"),
         ([NOWCASTS[0], UKVX], [1.0, 1.0], "spatial_weights/kgo/model_no_fuzzy.nc"),
     ],
@@ -411,14 +413,13 @@ def test_blended_probabilities_with_weights_of_each_place(data: Path, forecasts:
     ("forecasts", "weights", "kgo"),
     [
         (None, [1.0, 1.0], "percentiles/kgo.nc"),
-        # the weights that weights_from_dict/kgo.nc was made with; its dictionary is not in the data
         (["ukv_input.nc", "enuk_input.nc"], [0.25, 0.75], "percentile_weights_from_dict/kgo.nc"),
     ],
 )
 def test_blended_percentiles(data: Path, forecasts: list[str] | None, weights: list[float], kgo: str) -> None:
     """Percentiles are blended as CDFs in both, and inverted exactly: within 2e-5 K at every point, the spacing of float32 at 290 K.
 
-    (The mean of the quantiles, which is another blend, would be up to several kelvin off, and theirs takes five minutes.)
+    (The mean of the quantiles, which is another blend, is more than a kelvin off at some.)
     """
     path = data / "weighted_blending" / kgo
     if forecasts is None:
@@ -429,4 +430,4 @@ def test_blended_percentiles(data: Path, forecasts: list[str] | None, weights: l
     found = mixture(list(both), np.array(weights), known["percentile"].values / 100.0)
     np.testing.assert_allclose(found, known.values, rtol=0.0, atol=4e-5)
     share = np.array(weights) / sum(weights)
-    assert np.abs(np.tensordot(share, both, axes=1) - known.values).max() > 0.5
+    assert np.abs(np.tensordot(share, both, axes=1) - known.values).max() > 1.0
