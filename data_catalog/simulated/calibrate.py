@@ -1,52 +1,102 @@
-"""How the thresholds of rain in ``climate.py`` were found: ``python -m data_catalog.simulated.calibrate`` prints them again.
+"""How the monthly tables of rain in ``rain.py`` were found: ``python -m data_catalog.simulated.calibrate`` prints them again.
 
-A fixed-point iteration on one gauge over some years brings the days of 1 mm or more, month by month, to those wanted; the scale of the
-intensity follows from the monthly totals in closed form.
+A fixed-point iteration on one gauge over many years of several worlds: the thresholds bring the days of 1 mm or more, the scales the
+monthly totals, and the thresholds of drizzle the days of 0.1 mm or more of January to April to those wanted.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from data_catalog.regions import load_region
-from data_catalog.simulated.climate import Climate, Points, hours_since_1970
-from data_catalog.simulated.noise import YEAR_HOURS
+from data_catalog.simulated import rain
+from data_catalog.simulated.climate import MONTH_HOURS, Climate, by_month
+from data_catalog.simulated.noise import YEAR_HOURS, Floats
 from data_catalog.simulated.truth import Truth
-from data_catalog.simulated.weather import Bases, gauge_rain
+from data_catalog.simulated.weather import Bases
 
-WET_DAYS = (4.8, 5.0, 6.5, 8.5, 12.5, 13.5, 15.0, 15.5, 12.0, 8.5, 5.0, 3.7)
-"""Days of 1 mm or more a month at Láng that are wanted, 110 a year; the record has 114 to 118."""
+WET_DAYS: Final = np.array([5.0, 5.2, 6.8, 8.9, 13.1, 14.1, 15.7, 16.2, 12.5, 8.9, 5.2, 3.9])
+"""Days of 1 mm or more a month at Láng, January to December: 115 a year, where the record has 114 to 118."""
+
+DAMP_DAYS: Final = np.array([10.0, 12.4, 15.0, 13.5])
+"""Days of 0.1 mm or more in January to April, for the drizzle."""
 
 
-def thresholds(climate: Climate, seed: int, years: int, steps: int, wanted: Sequence[float] = WET_DAYS) -> tuple[float, ...]:
-    """Monthly thresholds, in standard deviations of the rain latent, that give the wanted number of wet days.
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Monthly tables, January to December: thresholds of showers, scales of their intensity, thresholds of drizzle."""
+
+    threshold: tuple[float, ...]
+    scale: tuple[float, ...]
+    drizzle: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Series:
+    """Latents at one gauge, hourly: showers with everything added, drizzle with its threshold taken away."""
+
+    hours: Floats
+    shower: Floats
+    drizzle: Floats
+
+    @property
+    def years(self) -> float:
+        return self.hours.size / YEAR_HOURS
+
+
+def _series(climate: Climate, seed: int, years: int) -> _Series:
+    bases, truth = Bases.at(climate, climate.place), Truth(climate, seed)
+    pieces = []
+    for year in range(years):
+        hours = (20.0 + year) * YEAR_HOURS + np.arange(YEAR_HOURS)
+        shower = truth.shower_latent(hours, bases)[:, 0, 0] + rain.diurnal(hours, climate.place)[:, 0]
+        free = truth.drizzle_excess(hours, bases)[:, 0, 0] + by_month(rain.DRIZZLE_THRESHOLD, hours)
+        pieces.append((hours, shower, free))
+    return _Series(*(np.concatenate(part) for part in zip(*pieces, strict=True)))
+
+
+def tables(climate: Climate, seeds: tuple[int, ...], years: int, steps: int) -> Tables:
+    """Monthly tables that give the wanted days and totals.
 
     Args:
-        climate: Where to begin.
-        seed: The world.
-        years: Length of the series.
-        steps: Steps of the iteration.
-        wanted: Days of 1 mm or more, January to December.
+        climate: Its monthly totals are what is wanted.
+        seeds: Worlds over which is averaged.
+        years: Years of each.
+        steps: Steps of the iteration, from the tables as they are.
     """
-    place = Points(np.array([climate.latitude]), np.array([climate.longitude]), np.array([climate.elevation]))
-    bases = Bases.at(climate, place, gauges=True)
-    hours = hours_since_1970(np.datetime64("1990-01-01")) + np.arange(float(int(YEAR_HOURS * years) // 24 * 24))
-    wet = Truth(climate, seed).wet(hours - 0.5, bases)
-    month = np.minimum(hours[::24] % YEAR_HOURS / (YEAR_HOURS / 12.0), 11).astype(int)
-    threshold = np.array(climate.threshold)
+    worlds = [_series(climate, seed, years) for seed in seeds]
+    found = [np.array(values) for values in (rain.SHOWER_THRESHOLD, rain.SHOWER_SCALE, rain.DRIZZLE_THRESHOLD)]
+    wanted = np.array(climate.rain)
     for _ in range(steps):
-        tried = replace(climate, threshold=tuple(threshold))
-        daily = gauge_rain(tried, place, hours - 0.5, wet).reshape(-1, 24).sum(axis=1)
-        days = np.bincount(month, daily >= 1.0, 12) / years
-        threshold = np.clip(threshold + 0.25 * (days - wanted) / wanted, 1.0, 2.6)
+        counts = np.mean([_counts(climate, world, found) for world in worlds], axis=0)  # (total and days, month)
+        found[0] = np.clip(found[0] + 0.35 * (counts[1] - WET_DAYS) / WET_DAYS, 1.0, 2.6)
         # Light rain in few days leaves single months undetermined: neighbours keep them in bounds.
-        threshold = 0.25 * np.roll(threshold, 1) + 0.5 * threshold + 0.25 * np.roll(threshold, -1)
-    return tuple(round(float(value), 2) for value in threshold)
+        found[0] = 0.94 * found[0] + 0.03 * (np.roll(found[0], 1) + np.roll(found[0], -1))
+        found[1] = found[1] * np.clip(wanted / counts[0], 0.5, 2.0) ** 0.8
+        found[2][: DAMP_DAYS.size] += 0.1 * np.clip((counts[2, : DAMP_DAYS.size] - DAMP_DAYS) / DAMP_DAYS, -1.0, 1.0)
+    return Tables(*(tuple(np.round(values, digits).tolist()) for values, digits in zip(found, (2, 4, 2), strict=True)))
+
+
+def _counts(climate: Climate, series: _Series, found: list[Floats]) -> Floats:
+    """Per month: total, days >= 1 mm, days >= 0.1 mm, shape (3, 12)."""
+    threshold, scale, drizzle = found
+    hours = series.hours
+    size = by_month(tuple(scale * np.array(climate.rain)), hours)
+    amount = rain.intensity(series.shower, by_month(tuple(threshold), hours), size, rain.shape(hours))
+    amount += rain.drizzle(series.drizzle - by_month(tuple(drizzle), hours))
+    month = np.minimum(hours % YEAR_HOURS / MONTH_HOURS, 11.0).astype(int)
+    _, day = np.unique(np.floor((hours + 12.0) / 24.0), return_inverse=True)
+    daily = np.bincount(day, amount)
+    of_day = np.zeros(daily.size, dtype=int)
+    of_day[day] = month
+    rows = [np.bincount(month, amount, 12), np.bincount(of_day, daily >= 1.0, 12), np.bincount(of_day, daily >= 0.1, 12)]
+    return np.stack(rows) / series.years
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{thresholds(Climate.of(load_region()), seed=7, years=30, steps=15)}\n")
+    sys.stdout.write(f"{tables(Climate.of(load_region()), seeds=(11, 12, 13), years=50, steps=24)}\n")

@@ -1,10 +1,6 @@
-"""Imperfect forecast centres: what each knows of the truth by scale and lead, and what it has wrong.
+"""Imperfect forecast centres: how much of the truth each sees, how its members scatter, and what it has wrong.
 
-Per band the correlation of forecast and truth is rho(L) = R0 exp(-(L / T)^1.15). The signal
-
-    S = rho Z + sqrt(rho (1 - rho)) (sqrt(1/2) E_all + sqrt(1/2) E_centre)
-
-is such that E[Z | S] = S, with half of the error variance shared between centres. A member is
+With the signal S and correlation rho of :mod:`data_catalog.simulated.skill`, a member's wave amplitude is
 
     (S + sqrt(d (1 - rho)) e_m) / sqrt(rho + d (1 - rho))
 
@@ -13,37 +9,16 @@ where d = 1 would be a perfect ensemble and smaller ones are too narrow.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
-from data_catalog.simulated import weather
-from data_catalog.simulated.climate import hours_since_1970
-from data_catalog.simulated.noise import (
-    BANDS,
-    FLOW,
-    HEAT,
-    RESOLVED,
-    WET,
-    Band,
-    Floats,
-    Latent,
-    between_knots,
-    normals,
-    ride,
-    truth_amplitudes,
-)
-from data_catalog.simulated.surges import surges, timing_normals
-from data_catalog.simulated.truth import Truth
-from data_catalog.simulated.weather import Faults
-
-_SKILL_AT_START: Final = (0.97, 0.92, 0.80, 0.50, 0.20)
-_SKILL_HOURS: Final = (190.0, 90.0, 45.0, 18.0, 7.0)
-_ERROR_STREAM: Final = 16  # and the centre's number on top of it
-_SHARED: Final = 0  # the number of the errors that all centres have in common
-_SPAN_HOURS: Final = 24.0 * 13  # errors of a day's forecasts reach from a day before it to 12 days after
+from data_catalog.simulated.climate import Climate, hours_since_1970
+from data_catalog.simulated.noise import BANDS, Band, Floats, Latent, ride, truth_amplitudes
+from data_catalog.simulated.skill import SHARED, SHARED_VARIANCE, correlation, known_together, member_noise, odds, path
+from data_catalog.simulated.slots import Kind, Sight
+from data_catalog.simulated.view import View
+from data_catalog.simulated.weather import Bases, Faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +26,12 @@ class Centre:
     """One forecast centre.
 
     Attributes:
-        number: 1, 2, ...: part of the generator's key.
+        number: 1, 2, ..., below 64: part of the generator's key.
         members: How many it runs.
         spread: d of the error model, 0 to 1; 1 for a single member, which then looks like real weather.
         skill: Factor on the time scales of predictability.
         faults: What it has wrong every time.
+        bands: How many bands of the rain latent it resolves.
     """
 
     number: int
@@ -63,110 +39,66 @@ class Centre:
     spread: float
     skill: float
     faults: Faults
+    bands: int = len(BANDS) - 1
 
 
-def correlation(band: int, lead: Floats, skill: float = 1.0) -> Floats:
-    """Correlation of forecast and truth in a band.
-
-    Args:
-        band: Number of the band, below :data:`~data_catalog.simulated.noise.RESOLVED`.
-        lead: Hours, >= 0, shape (time,).
-        skill: Factor on the time scale.
-    """
-    rho: Floats = _SKILL_AT_START[band] * np.exp(-((np.clip(lead, 0.0, None) / (_SKILL_HOURS[band] * skill)) ** 1.15))
-    return rho
+def _signal_path(seed: int, centre: Centre, latent: Latent, band: Band, init: float, hours: Floats) -> tuple[Floats, Floats]:
+    """What a centre has seen of a band: its path X, shape (time, 2 * modes), and the odds s, shape (time,)."""
+    known = odds(band.number, hours - init, centre.skill)
+    noise = [path(seed, owner, latent, band, init, hours, centre.skill) for owner in (SHARED, centre.number)]
+    true = truth_amplitudes(seed, latent, band, hours)
+    seen = known[:, None] * true + np.sqrt(SHARED_VARIANCE) * noise[0] + np.sqrt(1.0 - SHARED_VARIANCE) * noise[1]
+    return seen, known
 
 
 @dataclass(frozen=True, eq=False)
-class Forecast:
+class Forecast(View):
     """One centre's forecast from one init time, of any of its hours, anywhere.
 
     Attributes:
-        truth: What the centre tries to forecast.
         centre: Who forecasts.
         init: Hours since 1970, UTC.
     """
 
-    truth: Truth
     centre: Centre
     init: float
 
     @classmethod
-    def of(cls, truth: Truth, centre: Centre, init_time: np.datetime64) -> Forecast:
+    def of(cls, climate: Climate, seed: int, centre: Centre, init_time: np.datetime64) -> Forecast:
         """The forecast that starts at a time."""
-        return cls(truth, centre, float(hours_since_1970(init_time)))
+        return cls(climate, seed, centre, float(hours_since_1970(init_time)))
+
+    @property
+    def faults(self) -> Faults:
+        """The centre's."""
+        return self.centre.faults
+
+    @property
+    def members(self) -> int:
+        """As many as the centre runs."""
+        return self.centre.members
+
+    @property
+    def spare_hours(self) -> float:
+        """Three standard deviations of the worst timing."""
+        return 150.0
 
     def amplitudes(self, latent: Latent, hours: Floats, bands: int) -> list[Floats]:
         """Amplitudes of the members' waves on the ground by band, each (time, member, 2 * modes)."""
         return [self._band(latent, band, hours) for band in BANDS[: min(latent.bands, bands)]]
 
     def _band(self, latent: Latent, band: Band, hours: Floats) -> Floats:
-        rho = correlation(band.number, hours - self.init, self.centre.skill)[:, None, None]
+        rho = correlation(band.number, hours - self.init, self.centre.skill)[:, None]
         spread = self.centre.spread * (1.0 - rho)
-        true = truth_amplitudes(self.truth.seed, latent, band, hours)[:, None, :]
-        shared = self._errors(_SHARED, latent, band, hours, 1)
-        own = self._errors(self.centre.number, latent, band, hours, self.centre.members + 1)
-        signal = rho * true + np.sqrt(0.5 * rho * (1.0 - rho)) * (shared + own[:, :1])
-        members = (signal + np.sqrt(spread) * own[:, 1:]) / np.sqrt(rho + spread)
-        return ride(members.astype(np.float32), band, hours)
+        signal = _signal_path(self.seed, self.centre, latent, band, self.init, hours)[0] * (1.0 - rho)
+        return _scattered(self, latent, band, hours, signal / np.sqrt(rho + spread), np.sqrt(spread / (rho + spread)), self.centre.number)
 
-    def _errors(self, owner: int, latent: Latent, band: Band, hours: Floats, count: int) -> Floats:
-        """Unit-variance errors, shape (time, count, 2 * modes); forecasts less than a day apart share part of theirs."""
-        day, share = divmod(self.init / 24.0, 1.0)
-        angle = share * np.pi / 2.0
-        errors: Floats = np.cos(angle) * self._day_errors(owner, latent, band, hours, count, int(day))
-        if share > 0.0:
-            errors = errors + np.sin(angle) * self._day_errors(owner, latent, band, hours, count, int(day) + 1)
-        return errors
+    def event(self, kind: Kind, slot: int) -> Floats:
+        """What the members see in a slot, shape (member, parameter)."""
+        number = self.centre.number
+        return Sight(self.seed, number, (number,), self.init, self.members, self.centre.spread).events(kind, slot)
 
-    def _day_errors(self, owner: int, latent: Latent, band: Band, hours: Floats, count: int, day: int) -> Floats:
-        knots = int(np.ceil(_SPAN_HOURS / (band.knot_hours * latent.slow))) + 2
-        stream = (_ERROR_STREAM + owner, latent.number, band.number)
-        draws = normals(self.truth.seed, stream, day, (count, knots, 2 * band.modes))
-        position = (hours - (day - 1) * 24.0) / (band.knot_hours * latent.slow)
-        return between_knots(position, draws, 0).swapaxes(0, 1)
-
-    def _surge_error(self, hours: Floats) -> Callable[[int], tuple[Floats, Floats]]:
-        """Lateness of 2 h, and 1.6 h more a day, and size within a tenth; partly shared, and too alike among the members."""
-        day = int(self.init // 24.0)
-        lead_days = np.clip(hours - self.init, 0.0, None)[:, None] / 24.0
-        members = self.centre.members
-
-        def error(slot: int) -> tuple[Floats, Floats]:
-            shared = timing_normals(self.truth.seed, _SHARED, day, slot, 1)
-            own = timing_normals(self.truth.seed, self.centre.number, day, slot, members + 1)
-            drawn = np.sqrt(0.3) * (shared + own[:1]) + np.sqrt(0.4 * self.centre.spread) * own[1:]  # (member, 2)
-            return (2.0 + 1.6 * lead_days) * drawn[:, 0], 1.0 + 0.1 * np.clip(drawn[:, 1], -3.0, 3.0)
-
-        return error
-
-    def _wet(self, hours: Floats, bases: weather.Bases) -> Floats:
-        return weather.project(self.amplitudes(WET, hours, RESOLVED), self.truth.climate.wet_weights(hours), bases.wet)
-
-    def instants(self, hours: Floats, bases: weather.Bases, rain: Floats) -> dict[str, Floats]:
-        """Weather at instants by variable, shape (time, member, point).
-
-        Args:
-            hours: Hours since 1970, shape (time,).
-            bases: Cells.
-            rain: Rain of the hour before, mm, shape (time, member, point).
-        """
-        climate, faults = self.truth.climate, self.centre.faults
-        flow = self.amplitudes(FLOW, hours, len(bases.flow))
-        cold, rush = surges(self.truth.seed, climate, hours, bases.points, self._surge_error(hours))
-        drivers = weather.Drivers(
-            wet=self._wet(hours, bases),
-            heat=weather.project(self.amplitudes(HEAT, hours, len(bases.heat)), weather.HEAT_WEIGHTS, bases.heat),
-            flow=weather.project(flow, weather.FLOW_WEIGHTS, bases.flow),
-            flow_east=weather.project(flow, weather.FLOW_WEIGHTS, bases.flow_east),
-            flow_north=weather.project(flow, weather.FLOW_WEIGHTS, bases.flow_north),
-            cold=cold,
-            rush=rush,
-            rain=rain,
-        )
-        return weather.instants(climate, bases.points, hours, drivers, faults)
-
-    def weather(self, lead_hours: tuple[int, ...], bases: weather.Bases) -> dict[str, Floats]:
+    def weather(self, lead_hours: tuple[int, ...], bases: Bases) -> dict[str, Floats]:
         """Every variable of a forecast.
 
         Args:
@@ -177,19 +109,72 @@ class Forecast:
             By variable, shape (lead, member, point), float32. Rain is in mm and short wave in W m-2 over the hours since the lead before
             (the first lead's interval begins at 0); at lead 0 both are NaN.
         """
-        climate, faults, points = self.truth.climate, self.centre.faults, bases.points
         leads = np.array(lead_hours)
-        ends = self.init + np.arange(1.0, leads[-1] + 1.0)
-        wet = self._wet(ends - 0.5, bases)
-        rain = weather.cell_rain(climate, points, ends - 0.5, wet, faults)
-        short_wave = weather.short_wave_hour(climate, points, ends, wet, faults)
-        latest = rain[np.maximum(leads - 1, 0)]
-        found = self.instants(self.init + leads.astype(np.float64), bases, latest)
+        rain, short_wave = self.hourly(self.init + np.arange(1.0, leads[-1] + 1.0), bases)
+        found = self.instants(self.init + leads.astype(np.float64), bases, rain[np.maximum(leads - 1, 0)])
         found["precipitation_amount"] = _over_steps(rain, leads)
         steps = np.diff(leads, prepend=0).astype(np.float64)[:, None, None]
         with np.errstate(invalid="ignore"):
             found["downward_short_wave_radiation_flux_surface"] = _over_steps(short_wave, leads) / steps
         return {name: np.asarray(values, dtype=np.float32) for name, values in found.items()}
+
+
+def _scattered(
+    view: Forecast | Attainable, latent: Latent, band: Band, hours: Floats, mean: Floats, sd: Floats, owner: int
+) -> Floats:
+    """Members around a mean (time, 2 * modes) with a standard deviation (time, 1), carried to the ground."""
+    noise = member_noise(view.seed, owner, latent, band, view.init, hours, view.members)
+    return ride(mean.astype(np.float32)[:, None, :] + sd.astype(np.float32)[:, None, :] * noise, band, hours)
+
+
+@dataclass(frozen=True, eq=False)
+class Attainable(View):
+    """What a perfect forecaster would say that had all centres' newest runs before it and knew their errors' law: the ceiling.
+
+    Its members are draws from the distribution of the truth given the centres' signals, without any fault, at gauges with their
+    sub-grid noise. It is for evaluation alone.
+
+    Attributes:
+        centres: Whose runs are known.
+        init: Hours since 1970, UTC.
+        count: How many members are drawn.
+    """
+
+    centres: tuple[Centre, ...]
+    init: float
+    count: int
+
+    _OWNER = 60  # of the members' errors; centres are numbered below it
+
+    @property
+    def faults(self) -> Faults:
+        """None."""
+        return Faults()
+
+    @property
+    def members(self) -> int:
+        """As many as asked for."""
+        return self.count
+
+    @property
+    def spare_hours(self) -> float:
+        """As for any forecast."""
+        return 150.0
+
+    def amplitudes(self, latent: Latent, hours: Floats, bands: int) -> list[Floats]:
+        """Amplitudes of the members' waves on the ground by band, each (time, member, 2 * modes)."""
+        return [self._band(latent, band, hours) for band in BANDS[: min(latent.bands, bands)]]
+
+    def _band(self, latent: Latent, band: Band, hours: Floats) -> Floats:
+        paths = [_signal_path(self.seed, centre, latent, band, self.init, hours) for centre in self.centres]
+        seen, known = known_together(paths)
+        rest = 1.0 / (1.0 + known)[:, None]
+        return _scattered(self, latent, band, hours, seen * rest, np.sqrt(rest), self._OWNER)
+
+    def event(self, kind: Kind, slot: int) -> Floats:
+        """What the members see in a slot, shape (member, parameter)."""
+        centres = tuple(centre.number for centre in self.centres)
+        return Sight(self.seed, self._OWNER, centres, self.init, self.members, 1.0).events(kind, slot)
 
 
 def _over_steps(hourly: Floats, leads: np.ndarray) -> Floats:

@@ -1,4 +1,4 @@
-"""What the simulated atmosphere is like on average: seasons, hours of the day, sun and terrain, in closed form.
+"""What the simulated atmosphere is like on average: seasons, hours of the day and the sun, in closed form.
 
 Monthly values stand at mid-month and are joined linearly; normals come from the region's own file. Times are hours since 1970, UTC.
 """
@@ -6,24 +6,28 @@ Monthly values stand at mid-month and are joined linearly; normals come from the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr
 
 from data_catalog.errors import ConfigurationError
 from data_catalog.regions import Region
-from data_catalog.simulated.noise import KM_PER_DEGREE, YEAR_HOURS, Floats
-from data_catalog.stations import Station
+from data_catalog.simulated.noise import YEAR_HOURS, Floats
+from data_catalog.simulated.places import Points
 
-_MONTH_HOURS: Final = YEAR_HOURS / 12.0
-_MID_MONTH: Final = (np.arange(-1, 13) + 0.5) * _MONTH_HOURS
+MONTH_HOURS: Final = YEAR_HOURS / 12.0
+_MID_MONTH: Final = (np.arange(-1, 13) + 0.5) * MONTH_HOURS
 
 LAPSE_RATE: Final = 0.006
 """K per m: how much colder it is higher up."""
+
+WARMING: Final = 0.03 / YEAR_HOURS
+"""K per hour: June at Hanoi was 30.3 °C in 2015-25 and 29.6 °C in the normals of 1988-2017."""
+
+NORMALS_MIDDLE: Final = 33.0 * YEAR_HOURS
+"""Hours since 1970 of the middle of 1988-2017, for which the normals hold."""
 
 
 def hours_since_1970(times: ArrayLike) -> Floats:
@@ -44,75 +48,40 @@ def by_month(values: Sequence[float], hours: Floats) -> Floats:
     return np.interp(hours % YEAR_HOURS, _MID_MONTH, [values[-1], *values, values[0]])
 
 
-# January to December, tried in the prototype of the full nature run.
-_CONVECTIVE: Final = (0.0, 0.0, 0.15, 0.5, 0.9, 1.0, 1.0, 1.0, 0.9, 0.6, 0.25, 0.0)
-_TEMPERATURE_SD: Final = (2.2, 2.5, 2.2, 2.0, 1.7, 1.5, 1.4, 1.4, 1.2, 1.6, 1.9, 2.1)  # K, without cold surges
+# January to December.
+_CONVECTIVE: Final = (0.0, 0.0, 0.15, 0.5, 0.9, 1.0, 1.0, 1.0, 0.9, 0.6, 0.25, 0.0)  # share of the rain
+_TEMPERATURE_SD: Final = (2.4, 2.6, 2.3, 2.0, 1.7, 1.5, 1.45, 1.4, 1.3, 1.7, 2.0, 2.2)  # K, beside surges and heat
 _PRESSURE: Final = (1020.0, 1018.0, 1015.0, 1011.5, 1007.5, 1003.5, 1003.0, 1004.0, 1008.5, 1013.5, 1017.0, 1020.0)  # hPa
 _PRESSURE_SD: Final = (2.6, 2.8, 2.8, 2.6, 2.2, 1.9, 1.9, 1.9, 2.0, 2.0, 2.2, 2.4)  # hPa
-_CLOUD: Final = (0.72, 0.85, 0.92, 0.80, 0.60, 0.62, 0.60, 0.60, 0.50, 0.45, 0.45, 0.50)  # latent threshold of half cover
+_CLOUD: Final = (0.72, 0.85, 0.92, 0.80, 0.60, 0.62, 0.60, 0.60, 0.50, 0.45, 0.45, 0.50)  # rank of the rain latent with half cover
 _MONSOON_EAST: Final = (-1.6, -1.7, -1.6, -1.4, -1.0, -0.4, -0.3, -0.5, -0.9, -1.3, -1.4, -1.5)  # m/s
 _MONSOON_NORTH: Final = (-1.3, -0.6, 0.4, 1.2, 1.6, 1.7, 1.7, 1.0, -0.3, -1.2, -1.6, -1.6)  # m/s
-_WET_SUMMER: Final = (0.22, 0.13, 0.11, 0.09, 0.07)  # latent variance by band, the rest is sub-grid
-_WET_WINTER: Final = (0.48, 0.20, 0.12, 0.07, 0.05)
-# Latent value above which it rains, in standard deviations: what calibrate.py prints.
-_RAIN_THRESHOLD: Final = (1.84, 1.81, 1.81, 1.75, 1.67, 1.63, 1.6, 1.61, 1.68, 1.81, 1.91, 1.9)
+_SURGE_DRYING: Final = (0.25, 0.05, -0.05, 0.0, 0.1, 0.2, 0.2, 0.2, 0.3, 0.45, 0.5, 0.45)  # K of depression per K of cold: moist in spring
+_NORTHWARD: Final = (0.8, 0.8, 0.7, 0.5, 0.3, 0.1, 0.1, 0.1, 0.3, 0.5, 0.7, 0.8)  # K colder per degree of latitude
+_HEAT_ISLAND: Final = (1.8, 1.4, 1.2, 1.2, 1.3, 1.3, 1.2, 1.2, 1.4, 1.8, 2.0, 2.0)  # K at night, middle of the city less open country
+
+_TABLES: Final = {
+    "convective": _CONVECTIVE,
+    "temperature_sd": _TEMPERATURE_SD,
+    "pressure": _PRESSURE,
+    "pressure_sd": _PRESSURE_SD,
+    "cloud": _CLOUD,
+    "monsoon_east": _MONSOON_EAST,
+    "monsoon_north": _MONSOON_NORTH,
+    "surge_drying": _SURGE_DRYING,
+    "northward": _NORTHWARD,
+    "heat_island": _HEAT_ISLAND,
+}
 
 
-@dataclass(frozen=True, eq=False)
-class Points:
-    """Places at which the atmosphere is evaluated, and how they lie.
-
-    Attributes:
-        latitude: degrees_north, shape (point,).
-        longitude: degrees_east, shape (point,).
-        elevation: m, shape (point,).
-    """
-
-    latitude: Floats
-    longitude: Floats
-    elevation: Floats
-
-    @classmethod
-    def grid(cls, latitude: Floats, longitude: Floats) -> Points:
-        """Cells of a grid, in the order of ``values.reshape(latitude.size, longitude.size)``, on smooth terrain."""
-        lat, lon = (axis.ravel() for axis in np.meshgrid(latitude, longitude, indexing="ij"))
-        return cls(lat, lon, 1100.0 * relief(lat, lon))
-
-    @classmethod
-    def stations(cls, stations: Sequence[Station]) -> Points:
-        """Stations at their own elevation; one of unknown elevation stands at 10 m."""
-        place = np.array([[s.latitude, s.longitude, s.elevation] for s in stations], dtype=np.float64).reshape(-1, 3)
-        return cls(place[:, 0], place[:, 1], np.where(np.isfinite(place[:, 2]), place[:, 2], 10.0))
-
-    @property
-    def size(self) -> int:
-        """Number of points."""
-        return int(self.latitude.size)
-
-    @cached_property
-    def relief(self) -> Floats:
-        """0 in the plains and at sea, 1 in the mountains."""
-        return relief(self.latitude, self.longitude)
-
-    @cached_property
-    def sea(self) -> np.ndarray:
-        """True over the Gulf of Tonkin."""
-        coast = np.interp(
-            self.latitude, [18.5, 19.0, 20.0, 20.7, 21.0, 21.4, 21.55], [105.9, 105.75, 106.6, 106.95, 107.4, 108.0, 111.0]
-        )
-        return np.asarray(self.longitude > coast)
-
-    def kilometres(self, latitude: float, longitude: float) -> tuple[Floats, Floats]:
-        """Distance east and north of an origin on the tangent plane, km."""
-        east = (self.longitude - longitude) * KM_PER_DEGREE * np.cos(np.radians(latitude))
-        return east, (self.latitude - latitude) * KM_PER_DEGREE
+def seasonal(name: str, hours: Floats) -> Floats:
+    """A monthly table of this module by name, joined linearly, shape (time,)."""
+    return by_month(_TABLES[name], hours)
 
 
-def relief(latitude: Floats, longitude: Floats) -> Floats:
-    """A smooth outline of the mountains north and west of the Red River delta, 0 to 1."""
-    north = ndtr((latitude - 22.0) / 0.3)
-    west = ndtr((104.9 + 0.35 * (21.0 - latitude) - longitude) / 0.3)
-    return np.asarray(1.0 - (1.0 - north) * (1.0 - west))
+def winter(hours: Floats) -> Floats:
+    """1 in the middle of January, -1 in the middle of July, shape (time,)."""
+    return np.asarray(np.cos(2.0 * np.pi * (hours / YEAR_HOURS - 15.0 / 365.25)))
 
 
 def local_hour(hours: Floats, longitude: Floats) -> Floats:
@@ -154,7 +123,7 @@ def clear_sky_hour(hours: Floats, points: Points) -> Floats:
     return np.asarray(np.mean(flux, axis=0))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Climate:
     """Averages of one region.
 
@@ -175,7 +144,6 @@ class Climate:
     latitude: float
     longitude: float
     elevation: float
-    threshold: tuple[float, ...] = field(default=_RAIN_THRESHOLD)
 
     @classmethod
     def of(cls, region: Region) -> Climate:
@@ -203,98 +171,17 @@ class Climate:
             station.elevation,
         )
 
-    def convective(self, hours: Floats) -> Floats:
-        """Share of the rain that is convective, 0 to 1, shape (time,)."""
-        return by_month(_CONVECTIVE, hours)
+    @property
+    def place(self) -> Points:
+        """The place of the normals, as a gauge."""
+        return Points(np.array([self.latitude]), np.array([self.longitude]), np.array([self.elevation]), gauges=True)
 
-    def wet_weights(self, hours: Floats) -> Floats:
-        """Weight of each band in the rain latent; squares sum to one. Shape (time, band), the last band sub-grid."""
-        share = self.convective(hours)[:, None]
-        variance = share * np.array(_WET_SUMMER) + (1.0 - share) * np.array(_WET_WINTER)
-        return np.asarray(np.sqrt(np.concatenate([variance, 1.0 - variance.sum(axis=1, keepdims=True)], axis=1)))
-
-    def wet_shift(self, hours: Floats, points: Points, early: float = 0.0) -> Floats:
-        """Course of the rain latent over the day, in standard deviations, shape (time, point).
-
-        Convection peaks at 18 h over land with a second maximum at 2 h, at 17 h over mountains, at 5 h over the gulf; winter rain at 5 h.
-
-        Args:
-            hours: Shape (time,).
-            points: Where.
-            early: Hours by which convection comes too early: a fault of models.
-        """
-        hour = local_hour(hours, points.longitude)
-
-        def wave(peak: float, size: float, moved: float = 0.0) -> Floats:
-            return size * np.cos(2.0 * np.pi * (hour - peak + moved) / 24.0)
-
-        high = points.relief[None, :]
-        land = (1.0 - high) * (wave(18.0, 0.28, early) + wave(2.0, 0.10)) + high * wave(17.0, 0.50, early)
-        summer = np.where(points.sea[None, :], wave(5.0, 0.30), land)
-        share = self.convective(hours)[:, None]
-        return np.asarray(share * summer + (1.0 - share) * wave(5.0, 0.15))
-
-    @cached_property
-    def rain_scale(self) -> tuple[float, ...]:
-        """Scale of the intensity by month, mm per hour: what makes the expected rain at the place of the normals its normal.
-
-        The expectation over the latent is a one-dimensional integral for each hour of every third day; the scale enters linearly.
-        """
-        hours = (np.arange(0.0, YEAR_HOURS, 72.0)[:, None] + np.arange(24.0) + 0.5).ravel()
-        latent = np.linspace(-1.0, 6.0, 701)
-        density = np.exp(-0.5 * latent**2) / np.sqrt(2.0 * np.pi) * (latent[1] - latent[0])
-        place = Points(np.array([self.latitude]), np.array([self.longitude]), np.array([self.elevation]))
-        shift = self.wet_shift(hours, place)  # (hour, 1)
-        threshold = by_month(self.threshold, hours)[:, None]
-        unit = unit_intensity(latent[None, :] + shift, threshold, self.shape(hours)[:, None]) @ density
-        month = np.minimum(hours / _MONTH_HOURS, 11).astype(int)
-        wanted = np.array(self.rain) / _MONTH_HOURS
-        scale = wanted / (np.bincount(month, unit, 12) / np.bincount(month))
-        for _ in range(20):
-            mean = np.bincount(month, unit * by_month(tuple(scale), hours), 12) / np.bincount(month)
-            scale = scale * (wanted / mean) ** 0.7
-        return tuple(float(value) for value in scale)
-
-    def shape(self, hours: Floats) -> Floats:
-        """Shape of the generalised Pareto intensity, shape (time,)."""
-        return 0.08 + 0.14 * self.convective(hours)
+    def mean_temperature(self, hours: Floats) -> Floats:
+        """Normal temperature of the season with the warming, degree_Celsius, shape (time,)."""
+        return by_month(self.temperature, hours) + WARMING * (hours - NORMALS_MIDDLE)
 
     def depression(self, hours: Floats) -> Floats:
         """Mean dew point depression that goes with the normal humidity (Magnus, Alduchov and Eskridge 1996), K, shape (time,)."""
         temperature, humidity = by_month(self.temperature, hours), by_month(self.humidity, hours)
         gamma = np.log(humidity / 100.0) + 17.625 * temperature / (243.04 + temperature)
         return temperature - 243.04 * gamma / (17.625 - gamma)
-
-    def seasonal(self, name: str, hours: Floats) -> Floats:
-        """A monthly table of this module by name, joined linearly, shape (time,)."""
-        return by_month(_TABLES[name], hours)
-
-
-_TABLES: Final = {
-    "temperature_sd": _TEMPERATURE_SD,
-    "pressure": _PRESSURE,
-    "pressure_sd": _PRESSURE_SD,
-    "cloud": _CLOUD,
-    "monsoon_east": _MONSOON_EAST,
-    "monsoon_north": _MONSOON_NORTH,
-}
-
-
-def unit_intensity(latent: Floats, threshold: ArrayLike, shape: ArrayLike) -> Floats:
-    """Rain intensity of scale one: the generalised Pareto quantile of the latent's rank above the threshold, 0 below it.
-
-    Args:
-        latent: Any shape.
-        threshold: Of rain, broadcast against ``latent``.
-        shape: Of the distribution, > 0, likewise.
-
-    Returns:
-        float64 of the shape of ``latent``.
-    """
-    latent = np.asarray(latent, dtype=np.float64)
-    wet = latent > np.asarray(threshold)
-    bound, xi = (np.broadcast_to(value, latent.shape)[wet] for value in (threshold, shape))
-    exceedance = np.maximum(ndtr(-latent[wet]) / ndtr(-bound), 2e-6)
-    found = np.zeros(latent.shape)
-    found[wet] = (exceedance**-xi - 1.0) / xi
-    return found

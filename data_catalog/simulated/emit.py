@@ -66,6 +66,7 @@ _ECMWF_CODES: Final[Mapping[str, _Coded]] = {
     "precipitation_amount": _Coded(1, 193, _SURFACE, statistic=1, scale=1e-3),
     "downward_short_wave_radiation_flux_surface": _Coded(4, 7, _SURFACE, statistic=1),
 }
+_AIFS_CODES: Final[Mapping[str, _Coded]] = {**_ECMWF_CODES, "precipitation_amount": _Coded(1, 52, _SURFACE, statistic=1)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,8 +195,12 @@ def _template(product: Product, centre: int, code: _Coded, packing: str, process
 
 
 def write_gefs(product: Product, folder: Path, progress: Progress = silent) -> None:
-    """One file a lead and member, rain and short wave since the last multiple of 6 h, members as perturbations."""
-    _write_ncep(product, folder, ncep.gefs_path, process=107, ensemble=True, totals=False, progress=progress)
+    """One file a lead and member, rain and short wave since the last multiple of 6 h, members as perturbations, half a degree."""
+
+    def path(init_time: np.datetime64, lead_hours: int, member: int) -> str:
+        return ncep.gefs_path(init_time, lead_hours, member, "a", "0p50")
+
+    _write_ncep(product, folder, path, process=107, ensemble=True, totals=False, progress=progress)
 
 
 def write_gfs(product: Product, folder: Path, progress: Progress = silent) -> None:
@@ -259,31 +264,58 @@ def _words(window: _Window, statistic: str) -> str:
 
 def write_ens(product: Product, folder: Path, progress: Progress = silent) -> None:
     """One file a step with all members, rain in m and short wave in J m-2 since the start, CCSDS packing, a JSON index."""
+
+    def files(lead: int) -> dict[str, range]:
+        return {ecmwf.ens_path(product.init_time, lead): range(product.members)}
+
+    _write_ecmwf(product, folder, files, _ECMWF_CODES, "od", progress)
+
+
+def write_aifs_ens(product: Product, folder: Path, progress: Progress = silent) -> None:
+    """As :func:`write_ens`, with the control in a file of its own and rain in mm."""
+
+    def files(lead: int) -> dict[str, range]:
+        kinds = {"cf": range(1), "pf": range(1, product.members)}
+        return {ecmwf.path(product.init_time, lead, "aifs-ens", "enfo", kind): members for kind, members in kinds.items()}
+
+    _write_ecmwf(product, folder, files, _AIFS_CODES, "ai", progress)
+
+
+def _write_ecmwf(
+    product: Product,
+    folder: Path,
+    files: Callable[[int], Mapping[str, range]],
+    codes: Mapping[str, _Coded],
+    mars_class: str,
+    progress: Progress,
+) -> None:
+    """``files`` gives the members of each file of a step."""
     names = {variable: param for param, variable in ecmwf.PARAMS.items()}
-    encoder = _Encoder(product, _ECMWF, _ECMWF_CODES, "grid_ccsds", 158, ensemble=True)
+    encoder = _Encoder(product, _ECMWF, codes, "grid_ccsds", 158, ensemble=True)
     day, hour = day_and_hour(product.init_time)
-    common = {"domain": "g", "date": day, "time": f"{hour}00", "expver": "0001", "class": "od", "stream": "enfo"}
+    common = {"domain": "g", "date": day, "time": f"{hour}00", "expver": "0001", "class": mars_class, "stream": "enfo"}
     try:
         for position, lead in enumerate(product.lead_hours):
-            data, lines = bytearray(), []
-            windows = dict(_ecmwf_windows(product, position))
-            for member in range(product.members):
-                number: dict[str, Any] = {"type": "pf", "number": str(member)} if member else {"type": "cf"}
-                for name, window in windows.items():
-                    message = encoder.message(name, window.begin, window.end, member, window.values[member])
-                    place = {"_offset": len(data), "_length": len(message)}
-                    lines.append(json.dumps({**common, **number, "step": str(lead), "levtype": "sfc", "param": names[name], **place}))
-                    data += message
-            _put(folder / ecmwf.ens_path(product.init_time, lead), bytes(data), ".grib2", lines, ".index")
+            windows = dict(_ecmwf_windows(product, position, codes))
+            for path, members in files(lead).items():
+                data, lines = bytearray(), []
+                for member in members:
+                    number: dict[str, Any] = {"type": "pf", "number": str(member)} if member else {"type": "cf"}
+                    for name, window in windows.items():
+                        message = encoder.message(name, window.begin, window.end, member, window.values[member])
+                        place = {"_offset": len(data), "_length": len(message)}
+                        lines.append(json.dumps({**common, **number, "step": str(lead), "levtype": "sfc", "param": names[name], **place}))
+                        data += message
+                _put(folder / path, bytes(data), ".grib2", lines, ".index")
             progress("GRIB", position + 1, len(product.lead_hours))
     finally:
         encoder.close()
 
 
-def _ecmwf_windows(product: Product, position: int) -> Iterator[tuple[str, _Window]]:
+def _ecmwf_windows(product: Product, position: int, codes: Mapping[str, _Coded]) -> Iterator[tuple[str, _Window]]:
     lead = product.lead_hours[position]
     for name, values in product.fields.items():
-        if _ECMWF_CODES[name].statistic is None:
+        if codes[name].statistic is None:
             yield name, _Window(lead, lead, values[position])
         elif lead:
             window = _bucket(product, name, position, 0)

@@ -71,7 +71,7 @@ BANDS: Final = (
     _band(2, 350.0, 175.0, 24, 9.0),
     _band(3, 175.0, 90.0, 40, 4.5),
     _band(4, 90.0, 50.0, 64, 2.2),
-    _band(5, 50.0, 10.0, 48, 1.0),
+    _band(5, 50.0, 14.0, 48, 1.0),
 )
 """Five bands that a 25 km grid resolves, and the sub-grid band that only a gauge sees. Knots grow as length^0.9."""
 
@@ -155,8 +155,16 @@ class Latent:
 
 
 WET: Final = Latent(1, 6)
-HEAT: Final = Latent(2, 3, slow=2.2)
+"""Showers, rain and cloud."""
+
+AIR: Final = Latent(2, 3, slow=2.2)
+"""Warmth of the air mass."""
+
 FLOW: Final = Latent(3, 2, slow=2.0)
+"""Streamfunction of the wind, and so the pressure."""
+
+DRIZZLE: Final = Latent(4, 3, slow=2.2)
+"""Low stratus and drizzle of late winter."""
 
 _TRUTH_STREAM: Final = 1
 

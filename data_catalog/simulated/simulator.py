@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -21,46 +21,40 @@ from data_catalog.regions import Region
 from data_catalog.settings import Profile
 from data_catalog.simulated import emit, network
 from data_catalog.simulated.centres import Centre, Forecast
-from data_catalog.simulated.climate import Climate, Points, hours_since_1970
+from data_catalog.simulated.climate import Climate, hours_since_1970
 from data_catalog.simulated.noise import Floats
+from data_catalog.simulated.places import Points
 from data_catalog.simulated.truth import Truth
-from data_catalog.simulated.weather import Bases, Faults
+from data_catalog.simulated.weather import Bases
+from data_catalog.simulated.world import World
 from data_catalog.sources import reports, simulated
 from data_catalog.sources.base import GridSpec, Progress, day_and_hour, silent
+from data_catalog.variables import VARIABLES
 
-VERSION: Final = "first-1"
-"""Changes with every change of what the same arguments give."""
+VERSION: Final = "1"
+"""Changes with every change of what the same arguments give; the reference fields of its tests are those of this version."""
+
+HISTORY_MEMBERS: Final = 11
+"""Members of a past forecast that are kept, as in public reforecasts."""
 
 _HOUR: Final = np.timedelta64(1, "h")
 _MARGIN: Final = 2  # cells around the region's box that a centre publishes
-_REPORT_INTERVAL_HOURS: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Publisher:
-    """A centre and how it writes its files."""
+    """How a centre writes its files, the folder of a cycle by day and hour, and its grid in degrees (0: the region's)."""
 
-    centre: Centre
     write: emit.Writer
-    cycle_folder: Callable[[str, str], str]  # of day and hour
+    cycle_folder: Callable[[str, str], str]
+    resolution: float = 0.0
 
 
 _PUBLISHERS: Final[Mapping[str, _Publisher]] = {
-    simulated.GLOBAL_EPS: _Publisher(
-        Centre(1, 20, 0.45, 1.0, Faults(-0.4, 0.5, 0.85, 0.6, 1.10, 40.0, -0.10, drizzle=0.15, rain=0.75, early=3.0)),
-        emit.write_gefs,
-        lambda day, hour: f"gefs.{day}/{hour}",
-    ),
-    simulated.REGIONAL_EPS: _Publisher(
-        Centre(2, 10, 0.30, 1.1, Faults(0.5, -0.3, 1.10, -0.5, 0.95, -60.0, 0.15, drizzle=0.05, rain=1.00, early=1.0)),
-        emit.write_ens,
-        lambda day, hour: f"{day}/{hour}z",
-    ),
-    simulated.GLOBAL_DET: _Publisher(
-        Centre(3, 1, 1.0, 0.9, Faults(-0.8, 0.4, 0.90, 0.2, 1.20, 20.0, 0.0, drizzle=0.10, rain=0.85, early=2.0)),
-        emit.write_gfs,
-        lambda day, hour: f"gfs.{day}/{hour}",
-    ),
+    simulated.GLOBAL_EPS: _Publisher(emit.write_gefs, lambda day, hour: f"gefs.{day}/{hour}", simulated.GLOBAL_EPS_RESOLUTION),
+    simulated.REGIONAL_EPS: _Publisher(emit.write_ens, lambda day, hour: f"{day}/{hour}z"),
+    simulated.GLOBAL_DET: _Publisher(emit.write_gfs, lambda day, hour: f"gfs.{day}/{hour}"),
+    simulated.AI_EPS: _Publisher(emit.write_aifs_ens, lambda day, hour: f"{day}/{hour}z"),
 }
 
 
@@ -96,28 +90,44 @@ class Simulator:
         return {"simulated": True, "simulation": VERSION, "world": self.seed}
 
     @cached_property
-    def _truth(self) -> Truth:
-        return Truth(Climate.of(self.region), self.seed)
+    def climate(self) -> Climate:
+        """Averages of the region."""
+        return Climate.of(self.region)
 
-    def _axes(self) -> tuple[Floats, Floats]:
-        """Axes of the published grid, its margin included."""
-        extra = self.region.resolution * np.arange(1, _MARGIN + 1)
-        lat, lon = self.region.latitude, self.region.longitude
-        latitude = np.concatenate([lat[0] + extra[::-1], lat, lat[-1] - extra])
-        longitude = np.concatenate([lon[0] - extra[::-1], lon, lon[-1] + extra])
-        return np.round(latitude, 6), np.round(longitude, 6)
+    @cached_property
+    def world(self) -> World:
+        """What its centres and stations are like."""
+        return World.of(self.seed, self.region.stations)
+
+    @cached_property
+    def truth(self) -> Truth:
+        """What really happens; for tests and for what is drawn of the simulation itself."""
+        return Truth(self.climate, self.seed)
+
+    def axes(self, dataset: str) -> tuple[Floats, Floats]:
+        """Latitudes (descending) and longitudes of a centre's published grid, its margin included."""
+        step = _PUBLISHERS[dataset].resolution or self.region.resolution
+        box = self.region
+        north, south = np.ceil(box.latitude_north / step) + _MARGIN, np.floor(box.latitude_south / step) - _MARGIN
+        west, east = np.floor(box.longitude_west / step) - _MARGIN, np.ceil(box.longitude_east / step) + _MARGIN
+        return np.round(step * np.arange(north, south - 1.0, -1.0), 6), np.round(step * np.arange(west, east + 1.0), 6)
+
+    def centre(self, dataset: str, init_time: np.datetime64) -> Centre:
+        """A centre as it is at a time, with the members that it publishes in this profile."""
+        centre = self.world.centre(dataset, float(hours_since_1970(init_time)))
+        return replace(centre, members=min(centre.members, self.specs[dataset].members))
 
     def forecast(self, dataset: str, init_time: np.datetime64, latitude: Floats, longitude: Floats) -> dict[str, Floats]:
         """A centre's forecast on a grid by variable, shape (lead, member, latitude * longitude); rain is since the lead before."""
-        return self._forecast(dataset, init_time, self._bases(latitude, longitude))
+        return self._run(dataset, self.centre(dataset, init_time), init_time, self._bases(dataset, Points.grid(latitude, longitude)))
 
-    def _bases(self, latitude: Floats, longitude: Floats) -> Bases:
-        return Bases.at(self._truth.climate, Points.grid(latitude, longitude), gauges=False)
+    def _bases(self, dataset: str, points: Points) -> Bases:
+        return Bases.at(self.climate, points, self.world.centres[dataset].bands)
 
-    def _forecast(self, dataset: str, init_time: np.datetime64, bases: Bases) -> dict[str, Floats]:
-        spec, centre = self.specs[dataset], _PUBLISHERS[dataset].centre
-        run = Centre(centre.number, spec.members, centre.spread, centre.skill, centre.faults)
-        return Forecast.of(self._truth, run, init_time).weather(spec.lead_hours, bases)
+    def _run(self, dataset: str, centre: Centre, init_time: np.datetime64, bases: Bases) -> dict[str, Floats]:
+        spec = self.specs[dataset]
+        fields = Forecast.of(self.climate, self.seed, centre, init_time).weather(spec.lead_hours, bases)
+        return {name: fields[name] for name in spec.variables}
 
     def emit(self, init_time: np.datetime64, progress: Progress = silent) -> dict[str, bool]:
         """Let every centre publish a cycle as GRIB2 with index files.
@@ -137,7 +147,7 @@ class Simulator:
         return written
 
     def _publish(self, dataset: str, init_time: np.datetime64, base: Path, inside: Path, progress: Progress) -> bool:
-        latitude, longitude = self._axes()
+        latitude, longitude = self.axes(dataset)
         fields = self.forecast(dataset, init_time, latitude, longitude)
         product = emit.Product(init_time, self.specs[dataset].lead_hours, latitude, longitude, fields)
 
@@ -161,10 +171,11 @@ class Simulator:
         ids = [station.id for station in self.region.operating]
         for number, hour in enumerate(hours):
             values = {name: observed[name].values[number] for name in simulated.REPORTED}
+            intervals = {name: observed[f"{name}_interval"].values[number] for name in values if VARIABLES[name].has_interval}
             target = base / reports.path(hour)
             target.parent.mkdir(parents=True, exist_ok=True)
             aside = target.with_name(f".{target.name}.{os.getpid()}")
-            aside.write_text(reports.render(ids, hour, values, _REPORT_INTERVAL_HOURS), encoding="utf-8")
+            aside.write_text(reports.render(ids, hour, values, intervals), encoding="utf-8")
             aside.replace(target)
             progress("reports", number + 1, len(hours))
         return len(hours)
@@ -176,22 +187,20 @@ class Simulator:
             times: UTC, ascending, shape (time,).
 
         Returns:
-            ``VARIABLE(time, station)`` as :class:`data_catalog.sources.reports.CsvReports` reads it from the files; rain and short wave
-            are those of the hour before, as ``<VARIABLE>_interval`` says.
+            ``VARIABLE(time, station)`` as :class:`data_catalog.sources.reports.CsvReports` reads it from the files; rain, short wave and
+            extremes are over the hours before that ``<VARIABLE>_interval`` says.
         """
-        points = Points.stations(self.region.operating)
+        stations = self.region.operating
         hours = hours_since_1970(times)
-        weather = self._truth.weather(hours, Bases.at(self._truth.climate, points, gauges=True), gauges=True)
-        values = network.report(self.seed, self.region.operating, hours, weather)
-        data = {name: ((TIME, STATION), values[name]) for name in simulated.REPORTED}
-        for name in reports.columns(simulated.REPORTED):
-            if name.endswith("_interval"):
-                reported = np.isfinite(values[name.removesuffix("_interval")])
-                data[name] = ((TIME, STATION), np.where(reported, np.float32(_REPORT_INTERVAL_HOURS), np.float32(np.nan)))
+        known = network.needed(self.world, stations, hours)
+        weather = self.truth.weather(known, Bases.at(self.climate, Points.stations(stations)))
+        found = network.report(self.world, stations, hours, known, weather)
+        data = {name: ((TIME, STATION), found.values[name]) for name in simulated.REPORTED}
+        data |= {f"{name}_interval": ((TIME, STATION), length) for name, length in found.intervals.items()}
         moments = np.asarray(times).astype("datetime64[ns]")
         delay = simulated.station_sources(self.region)[simulated.NETWORK].spec.delay_hours
         available = moments + np.timedelta64(round(delay * 3600), "s")
-        coords = {TIME: moments, AVAILABLE_TIME: (TIME, available), **station_coordinates(self.region.operating)}
+        coords = {TIME: moments, AVAILABLE_TIME: (TIME, available), **station_coordinates(stations)}
         return xr.Dataset(data, coords=coords, attrs={**self.attributes, "network": simulated.NETWORK})
 
     def history(self, dataset: str, init_times: np.ndarray, progress: Progress = silent) -> xr.Dataset:
@@ -207,13 +216,13 @@ class Simulator:
             and short wave are over those bounds, NaN at lead 0.
         """
         spec = self.specs[dataset]
-        latitude, longitude, needed = self._cells_of_stations()
-        grid = Points.grid(latitude, longitude)
-        bases = Bases.at(self._truth.climate, Points(grid.latitude[needed], grid.longitude[needed], grid.elevation[needed]), gauges=False)
-        box = (len(init_times), len(spec.lead_hours), spec.members, grid.size)
+        latitude, longitude, needed = self._cells_of_stations(dataset)
+        bases = self._bases(dataset, Points.grid(latitude, longitude).only(needed))
+        members = min(spec.members, HISTORY_MEMBERS)
+        box = (len(init_times), len(spec.lead_hours), members, latitude.size * longitude.size)
         fields = {name: np.full(box, np.nan, dtype=np.float32) for name in [*spec.variables, "wind_speed_10m"]}
         for number, init_time in enumerate(init_times):
-            run = self._forecast(dataset, init_time, bases)
+            run = self._run(dataset, replace(self.centre(dataset, init_time), members=members), init_time, bases)
             run["wind_speed_10m"] = np.hypot(run["wind_u_10m"], run["wind_v_10m"])
             for name, field in fields.items():
                 field[number][..., needed] = run[name]
@@ -231,15 +240,15 @@ class Simulator:
         coords = {
             INIT_TIME: starts,
             LEAD_TIME: leads * _HOUR.astype("timedelta64[ns]"),
-            ENSEMBLE_MEMBER: np.arange(spec.members),
+            ENSEMBLE_MEMBER: np.arange(members),
             AVAILABLE_TIME: (INIT_TIME, starts + np.timedelta64(round(spec.delay_hours * 3600), "s")),
         }
         return found.assign(lead_time_bounds=((LEAD_TIME, BOUNDS), bounds)).assign_coords(coords).assign_attrs(self.attributes)
 
-    def _cells_of_stations(self) -> tuple[Floats, Floats, np.ndarray]:
+    def _cells_of_stations(self, dataset: str) -> tuple[Floats, Floats, np.ndarray]:
         """The published grid around the stations: its axes, and the numbers of the cells from which a station is interpolated."""
-        latitude, longitude = self._axes()
-        half = self.region.resolution
+        latitude, longitude = self.axes(dataset)
+        half = float(longitude[1] - longitude[0])
         lats = np.array([station.latitude for station in self.region.operating])
         lons = np.array([station.longitude for station in self.region.operating])
         latitude = latitude[(latitude > lats.min() - half) & (latitude < lats.max() + half)]

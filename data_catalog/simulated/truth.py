@@ -6,23 +6,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_catalog.simulated import weather
-from data_catalog.simulated.climate import Climate
-from data_catalog.simulated.noise import BANDS, FLOW, HEAT, WET, Floats, Latent, ride, truth_amplitudes
-from data_catalog.simulated.surges import surges
+from data_catalog.simulated.noise import BANDS, Floats, Latent, ride, truth_amplitudes
+from data_catalog.simulated.slots import Kind
+from data_catalog.simulated.view import View
+from data_catalog.simulated.weather import Bases, Faults
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
-    """What really happens.
+class Truth(View):
+    """What really happens."""
 
-    Attributes:
-        climate: Its averages.
-        seed: The world.
-    """
+    @property
+    def faults(self) -> Faults:
+        """None."""
+        return Faults()
 
-    climate: Climate
-    seed: int
+    @property
+    def members(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def spare_hours(self) -> float:
+        """Events lie in their slots."""
+        return 0.0
 
     def amplitudes(self, latent: Latent, hours: Floats, bands: int) -> list[Floats]:
         """Amplitudes of the waves on the ground by band, each (time, 1, 2 * modes)."""
@@ -30,45 +37,21 @@ class Truth:
             ride(truth_amplitudes(self.seed, latent, band, hours)[:, None, :], band, hours) for band in BANDS[: min(latent.bands, bands)]
         ]
 
-    def wet(self, hours: Floats, bases: weather.Bases) -> Floats:
-        """The rain latent, shape (time, 1, point)."""
-        return weather.project(self.amplitudes(WET, hours, len(bases.wet)), self.climate.wet_weights(hours), bases.wet)
+    def event(self, kind: Kind, slot: int) -> Floats:
+        """What happens in a slot, shape (1, parameter)."""
+        return kind.true(self.seed, slot)[None, :]
 
-    def rain(self, hours: Floats, bases: weather.Bases, *, gauges: bool) -> Floats:
-        """Rain of the hour ending at ``hours``, mm, shape (time, 1, point): at gauges, or the mean of cells."""
-        rate = weather.gauge_rain if gauges else weather.cell_rain
-        return rate(self.climate, bases.points, hours - 0.5, self.wet(hours - 0.5, bases))
+    def weather(self, hours: Floats, bases: Bases) -> dict[str, Floats]:
+        """Every variable by name, shape (time, point), float32.
 
-    def short_wave(self, hours: Floats, bases: weather.Bases) -> Floats:
-        """Mean downward short wave over the hour ending at ``hours``, W m-2, shape (time, 1, point)."""
-        return weather.short_wave_hour(self.climate, bases.points, hours, self.wet(hours - 0.5, bases))
-
-    def instants(self, hours: Floats, bases: weather.Bases, rain: Floats) -> dict[str, Floats]:
-        """Weather at instants by variable, shape (time, 1, point).
-
-        Args:
-            hours: Shape (time,).
-            bases: Where.
-            rain: Rain of the hour before, mm, shape (time, 1, point).
+        Interval variables are of the hour before; the extremes of temperature are those of its two ends and its middle.
         """
-        flow = self.amplitudes(FLOW, hours, len(bases.flow))
-        cold, rush = surges(self.seed, self.climate, hours, bases.points)
-        drivers = weather.Drivers(
-            wet=self.wet(hours, bases),
-            heat=weather.project(self.amplitudes(HEAT, hours, len(bases.heat)), weather.HEAT_WEIGHTS, bases.heat),
-            flow=weather.project(flow, weather.FLOW_WEIGHTS, bases.flow),
-            flow_east=weather.project(flow, weather.FLOW_WEIGHTS, bases.flow_east),
-            flow_north=weather.project(flow, weather.FLOW_WEIGHTS, bases.flow_north),
-            cold=cold,
-            rush=rush,
-            rain=rain,
-        )
-        return weather.instants(self.climate, bases.points, hours, drivers)
-
-    def weather(self, hours: Floats, bases: weather.Bases, *, gauges: bool) -> dict[str, Floats]:
-        """Every variable by name, shape (time, point), float32: instants, and rain and short wave of the hour before."""
-        rain = self.rain(hours, bases, gauges=gauges)
+        rain, short_wave = self.hourly(hours, bases)
         found = self.instants(hours, bases, rain)
+        around = [found["temperature_2m"], *(self.temperature(hours - back, bases, rain) for back in (0.5, 1.0))]
+        found["temperature_2m_max"] = np.max(around, axis=0)
+        found["temperature_2m_min"] = np.min(around, axis=0)
         found["precipitation_amount"] = rain
-        found["downward_short_wave_radiation_flux_surface"] = self.short_wave(hours, bases)
-        return {name: np.asarray(values[:, 0, :], dtype=np.float32) for name, values in found.items()}
+        found["precipitation_surface"] = rain / np.float32(3600.0)
+        found["downward_short_wave_radiation_flux_surface"] = short_wave
+        return {name: values[:, 0, :] for name, values in found.items()}

@@ -43,14 +43,16 @@ def columns(variables: Sequence[str]) -> list[str]:
     return found
 
 
-def render(stations: Sequence[str], time: np.datetime64, values: Mapping[str, np.ndarray], interval_hours: int) -> str:
+def render(
+    stations: Sequence[str], time: np.datetime64, values: Mapping[str, np.ndarray], intervals: Mapping[str, np.ndarray]
+) -> str:
     """The text of a file.
 
     Args:
         stations: Ids.
         time: Of the reports, a whole hour, UTC.
         values: By variable, shape (station,), catalog units, NaN for not reported. A station that reports nothing has no line.
-        interval_hours: What the values of interval variables cover.
+        intervals: Hours that the values cover, by interval variable, shape (station,).
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -63,7 +65,7 @@ def render(stations: Sequence[str], time: np.datetime64, values: Mapping[str, np
                 reported = not np.isnan(value)
                 cells.append(f"{value:.6g}" if reported else "")
                 if VARIABLES[name].has_interval:
-                    cells.append(str(interval_hours) if reported else "")
+                    cells.append(f"{float(intervals[name][number]):g}" if reported else "")
             writer.writerow(cells)
     return text.getvalue()
 

@@ -11,12 +11,24 @@ import xarray as xr
 from data_catalog.regions import Region
 from data_catalog.settings import Profile
 from data_catalog.sources import ecmwf, ncep
-from data_catalog.sources.base import GridSource, GridSpec, Host, Progress, StationSource, StationSpec, lead_steps, silent
+from data_catalog.sources.base import (
+    FieldKey,
+    GridSource,
+    GridSpec,
+    Host,
+    Progress,
+    StationSource,
+    StationSpec,
+    lead_steps,
+    silent,
+)
+from data_catalog.sources.gribfiles import GribSource
 from data_catalog.sources.reports import CsvReports
 
 GLOBAL_EPS: Final = "simulated-global-eps"
 REGIONAL_EPS: Final = "simulated-regional-eps"
 GLOBAL_DET: Final = "simulated-global-det"
+AI_EPS: Final = "simulated-ai-eps"
 NETWORK: Final = "simulated-stations"
 
 _LEADS: Final = lead_steps((0, 144, 3), (150, 240, 6))
@@ -36,8 +48,13 @@ VARIABLES: Final = (
 )
 """What every simulated centre offers."""
 
-REPORTED: Final = (*VARIABLES[:4], "wind_speed_10m", *VARIABLES[4:])
-"""What every simulated station reports, hourly."""
+REPORTED: Final = (
+    "temperature_2m", "temperature_2m_max", "temperature_2m_min", *VARIABLES[1:4], "wind_speed_10m", *VARIABLES[4:], "visibility",
+)  # fmt: skip
+"""What every simulated station reports."""
+
+GLOBAL_EPS_RESOLUTION: Final = 0.5
+"""degrees; the other centres publish on the region's own grid."""
 
 
 class SimulatedAtmosphere(Protocol):
@@ -92,14 +109,23 @@ def _spec(dataset: str, title: str, members: int, delay_hours: float, profile: P
     )
 
 
+def _coarse_gefs(init_time: np.datetime64, key: FieldKey) -> tuple[str, ...]:
+    return (ncep.gefs_path(init_time, key.lead_hours, key.member, "a", "0p50"),)
+
+
+def _aifs_ens(init_time: np.datetime64, key: FieldKey) -> tuple[str, ...]:
+    return (ecmwf.path(init_time, key.lead_hours, "aifs-ens", "enfo", "pf" if key.member else "cf"),)
+
+
 def grid_sources(profile: Profile) -> dict[str, GridSource]:
-    """The simulated centres by dataset: two ensembles and, but for the profile ``tiny``, a deterministic model."""
+    """The simulated centres by dataset: three ensembles and a deterministic model; in the profile ``tiny`` the first two ensembles."""
     found: list[GridSource] = [
-        ncep.gefs(_spec(GLOBAL_EPS, "Simulated global ensemble", 20, 4.0, profile)),
+        GribSource(_spec(GLOBAL_EPS, "Simulated global ensemble", 20, 4.0, profile), _coarse_gefs, ncep.IDX),
         ecmwf.ens(_spec(REGIONAL_EPS, "Simulated regional ensemble", 10, 5.0, profile)),
     ]
     if profile != "tiny":
         found.append(ncep.gfs(_spec(GLOBAL_DET, "Simulated global model", 1, 3.0, profile)))
+        found.append(GribSource(_spec(AI_EPS, "Simulated learned ensemble", 20, 4.5, profile), _aifs_ens, ecmwf.INDEX))
     return {source.spec.dataset: source for source in found}
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_catalog.simulated import noise
-from data_catalog.simulated.noise import BANDS, FLOW, WET, basis, between_knots, displacement, normals, ride, truth_amplitudes
+from data_catalog.simulated.noise import BANDS, DRIZZLE, FLOW, WET, basis, between_knots, displacement, normals, ride, truth_amplitudes
 
 
 def test_a_draw_is_a_function_of_its_key_alone() -> None:
@@ -49,7 +49,7 @@ def test_riding_moves_a_field_by_the_displacement() -> None:
     assert moved == pytest.approx((still @ basis(band, np.array([12.0]), np.array([-5.0])))[0, 0, 0], abs=2e-3)
 
 
-@given(st.lists(st.integers(0, 500), min_size=1, max_size=12, unique=True), st.sampled_from([WET, FLOW]))
+@given(st.lists(st.integers(0, 500), min_size=1, max_size=12, unique=True), st.sampled_from([WET, FLOW, DRIZZLE]))
 def test_a_time_alone_is_the_time_in_a_sequence(steps: list[int], latent: noise.Latent) -> None:
     hours = 490_000.0 + 0.5 * np.sort(np.array(steps))
     for band in BANDS[: latent.bands]:

@@ -98,7 +98,12 @@ def test_tiny_is_two_centres_of_five_members_and_eight_leads() -> None:
     specs = [source.spec for source in registry.grid_sources(load_settings(profile="tiny")).values() if source.spec.simulated]
     assert [(spec.members, len(spec.lead_hours)) for spec in specs] == [(5, 8), (5, 8)]
     specs = [source.spec for source in registry.grid_sources(load_settings()).values() if source.spec.simulated]
-    assert [(spec.members, len(spec.lead_hours), spec.delay_hours) for spec in specs] == [(20, 65, 4.0), (10, 65, 5.0), (1, 65, 3.0)]
+    assert [(spec.members, len(spec.lead_hours), spec.delay_hours) for spec in specs] == [
+        (20, 65, 4.0),
+        (10, 65, 5.0),
+        (1, 65, 3.0),
+        (20, 65, 4.5),
+    ]
 
 
 def test_nothing_is_simulated_before_it_is_asked_for(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ value = st.one_of(st.just(float("nan")), st.integers(-400, 9999).map(lambda tent
 @given(st.lists(value, min_size=4, max_size=4))
 def test_what_is_written_is_what_is_read(values: list[float]) -> None:
     given_values = {"temperature_2m": np.array(values[:2]), "precipitation_amount": np.abs(np.array(values[2:]))}
-    text = render([station.id for station in STATIONS], HOUR, given_values, 3)
+    text = render([station.id for station in STATIONS], HOUR, given_values, {"precipitation_amount": np.array([3.0, 3.0])})
     found = SOURCE.read(HOUR - np.timedelta64(1, "h"), HOUR, Files(**{"20250710_03": text}))
     for name, expected in given_values.items():
         assert found[name].values[0] == pytest.approx(expected, rel=1e-5, nan_ok=True)

@@ -1,0 +1,156 @@
+"""What a forecast knows of the truth, by scale and lead.
+
+Per band the correlation of forecast and truth is rho(L) = R0 exp(-(L / T)^1.15). Written with the odds s = rho / (1 - rho), what a centre
+has seen of a wave's true amplitude Z is the path
+
+    X(s) = s Z + B(s),        B a Brownian motion,
+
+and its signal S = X / (1 + s) has E[Z | S] = S and correlation rho with Z (Liptser and Shiryaev, Statistics of Random Processes, ch. 7). As
+the lead falls s grows and X goes on from where it was: the newest run knows all that older runs knew, and two successive runs agree as
+much as they should. Half of the variance of B is shared by all centres, or the pool of them would be far too good.
+
+B is kept as independent increments, one for each day on which a forecast starts, so that any run can be had on its own.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+
+from data_catalog.simulated.noise import Band, Floats, Latent, between_knots, normals
+
+_AT_START: Final = (0.97, 0.92, 0.80, 0.50, 0.20)  # R0 by band
+_HOURS: Final = (190.0, 90.0, 45.0, 18.0, 7.0)  # T by band
+HORIZON: Final = 384.0
+"""Hours; nothing is known beyond."""
+
+SHARED: Final = 0
+"""Number of the errors that all centres have in common; a centre's own have its number."""
+
+SHARED_VARIANCE: Final = 0.5
+_STREAM, _BRIDGE = 64, 128  # streams of the generator; the owner's number is added
+_NOTHING: Final = 1e-3  # odds that are not worth keeping
+
+
+def correlation(band: int, lead: Floats, skill: float = 1.0) -> Floats:
+    """Correlation of forecast and truth in a band.
+
+    Args:
+        band: Number of the band; nothing is known of the sub-grid one.
+        lead: Hours, shape (time,); below 0 as at 0.
+        skill: Factor on the time scale.
+    """
+    if band >= len(_HOURS):
+        return np.zeros_like(lead)
+    hours = np.clip(lead, 0.0, None)
+    end = np.clip(1.0 - (hours / HORIZON) ** 4, 0.0, 1.0)
+    return np.asarray(_AT_START[band] * np.exp(-((hours / (_HOURS[band] * skill)) ** 1.15)) * end)
+
+
+def odds(band: int, lead: Floats, skill: float = 1.0) -> Floats:
+    """Odds s = rho / (1 - rho), shape (time,); see :func:`correlation`."""
+    rho = correlation(band, lead, skill)
+    return rho / (1.0 - rho)
+
+
+@lru_cache(maxsize=64)
+def _days_known(band: int, skill: float) -> int:
+    """How many days before a valid time the first run knows anything of a band."""
+    lead = np.arange(0.0, HORIZON + 24.0, 24.0)
+    return int(np.flatnonzero(odds(band, lead, skill) > _NOTHING).max(initial=0)) + 1
+
+
+def path(seed: int, owner: int, latent: Latent, band: Band, init: float, hours: Floats, skill: float) -> Floats:
+    """B(s) of a run, shape (time, 2 * modes): its variance is s.
+
+    Args:
+        seed: The world.
+        owner: Whose errors.
+        latent: Of which latent field.
+        band: Of which band.
+        init: Start of the run, hours since 1970.
+        hours: Valid times >= init, shape (time,).
+        skill: The centre's factor on time scales.
+    """
+    newest, share = divmod(init / 24.0, 1.0)
+    day = int(newest)
+    days = _days_known(band.number, skill)
+    found = np.zeros((hours.size, 2 * band.modes), dtype=np.float32)
+    for start in range(day - days, day + 1):
+        gained = odds(band.number, hours - 24.0 * start, skill) - odds(band.number, hours - 24.0 * (start - 1), skill)
+        found += np.sqrt(gained).astype(np.float32)[:, None] * _increment(seed, owner, latent, band, start, hours)
+    if share > 0.0:  # between two days' runs: a Brownian bridge from one to the other
+        before = odds(band.number, hours - 24.0 * day, skill)
+        whole = odds(band.number, hours - 24.0 * (day + 1), skill) - before
+        part = odds(band.number, hours - init, skill) - before
+        ratio = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0.0)
+        found += (ratio * np.sqrt(whole)).astype(np.float32)[:, None] * _increment(seed, owner, latent, band, day + 1, hours)
+        aside = _at(_draws(seed, _BRIDGE + owner, latent, band, round(init)), band, latent, day, hours)
+        found += np.sqrt(np.clip(part * (1.0 - ratio), 0.0, None)).astype(np.float32)[:, None] * aside
+    return found
+
+
+def _increment(seed: int, owner: int, latent: Latent, band: Band, start: int, hours: Floats) -> Floats:
+    """What the runs of a day learn anew, unit variance, shape (time, 2 * modes)."""
+    return _at(_draws(seed, _STREAM + owner, latent, band, start), band, latent, start, hours)
+
+
+def _at(draws: Floats, band: Band, latent: Latent, start: int, hours: Floats) -> Floats:
+    first = 24.0 * (start - 1)  # the run of the day after ``start`` asks for hours up to a day before its own
+    position = np.clip((hours - first) / (band.knot_hours * latent.slow), 0.0, draws.shape[0] - 1.001)
+    return between_knots(position, draws, 0)
+
+
+@lru_cache(maxsize=4096)
+def _draws(seed: int, stream: int, latent: Latent, band: Band, number: int) -> Floats:
+    """Draws at knots over the horizon, shape (knot, 2 * modes): one run's error, asked for again by the runs after it."""
+    span = min(HORIZON, 24.0 * _days_known(band.number, 1.5)) + 72.0
+    knots = int(np.ceil(span / (band.knot_hours * latent.slow))) + 2
+    found = normals(seed, (stream, latent.number, band.number), number, (knots, 2 * band.modes))
+    found.setflags(write=False)
+    return found
+
+
+def member_noise(seed: int, owner: int, latent: Latent, band: Band, init: float, hours: Floats, members: int) -> Floats:
+    """The members' own errors, unit variance, shape (time, member, 2 * modes); runs less than a day apart share part of theirs."""
+    day, share = divmod(init / 24.0, 1.0)
+    angle = share * np.pi / 2.0
+    step = band.knot_hours * latent.slow
+
+    def of(start: int) -> Floats:
+        knots = int(np.ceil((24.0 * 13.0) / step)) + 2
+        draws = normals(seed, (_MEMBERS + owner, latent.number, band.number), start, (members, knots, 2 * band.modes))
+        return between_knots((hours - 24.0 * (start - 1)) / step, draws, 0).swapaxes(0, 1)
+
+    found: Floats = np.cos(angle) * of(int(day))
+    return found if share == 0.0 else found + np.sin(angle) * of(int(day) + 1)
+
+
+_MEMBERS: Final = 192
+
+
+def known_together(known: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    """What several centres' paths say together of the truth.
+
+    The paths' noises have the correlation :data:`SHARED_VARIANCE`; the best linear combination of X_c / sqrt(s_c) follows in closed form.
+
+    Args:
+        known: For each centre its path X, shape (time, n), and its odds s, shape (time,).
+
+    Returns:
+        Path and odds that one centre would have that knew as much.
+    """
+    count = len(known)
+    a = SHARED_VARIANCE
+    root = [np.sqrt(s) for _, s in known]
+    scaled = [x / np.maximum(r, 1e-9)[:, None] for (x, _), r in zip(known, root, strict=True)]
+    # The inverse of (1 - a) I + a 1 1^T.
+    shared = a / (1.0 + (count - 1) * a)
+    together = sum(root)
+    path_sum = sum(r[:, None] * y for r, y in zip(root, scaled, strict=True)) - shared * together[:, None] * sum(scaled)
+    odds_sum = sum(s for _, s in known) - shared * together**2
+    return np.asarray(path_sum / (1.0 - a)), np.asarray(odds_sum / (1.0 - a))
+
+
