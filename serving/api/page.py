@@ -14,7 +14,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, Response
 
 from data_catalog.errors import GiomuaError, UnknownNameError
 from data_catalog.regions import Region
@@ -35,6 +35,8 @@ RUNS: Final = 6
 """Cycles compared with each other."""
 LISTED: Final = 40
 OBSERVED_HOURS: Final = 72
+SUM_HOURS: Final = (12, 24)
+"""Windows of rain that the meteogram offers beside the periods of the forecast."""
 CLUSTER_SHARE: Final = 0.1
 CLUSTER_HOURS: Final = 72
 
@@ -60,11 +62,6 @@ FIELDS: Final[Mapping[str, tuple[str, float, float]]] = {
     "v": ("wind_v_10m", 1.0, 0.1),
 }
 """Map fields: variable, factor to the page's units, step of the integers sent."""
-
-
-def attach_page(app: FastAPI, settings: Settings) -> None:
-    """Add the page's answers to an application that keeps its :class:`PublishedCycles` in ``app.state.store``."""
-    app.include_router(page_router(settings, app.state.store))
 
 
 def page_router(settings: Settings, store: PublishedCycles) -> APIRouter:
@@ -305,7 +302,8 @@ def point_of(cycle: Cycle, region: Region, place: str) -> dict[str, Any]:
 
     Returns:
         ``leads`` and ``intervals`` in hours; ``variables``: {name: {``blend``: [min, 10, 25, 50, 75, 90 %, max] by lead, and
-        ``forecasters``: {id: [1, 10, 25, 50, 75, 90, 99 %] by lead}}}; ``daily``: {name: {days, quantiles [10, 50, 90 %]}}.
+        ``forecasters``: {id: [1, 10, 25, 50, 75, 90, 99 %] by lead}}}, rain also summed over :data:`SUM_HOURS` ending at each lead;
+        ``daily``: {name: {days, quantiles [10, 50, 90 %]}}; ``chances``: {days, ends_local, above: {mm: chance by day}} of 24 h rain.
     """
     about, prefix, at = place_of(cycle, region, place)
     quantiles = cycle.dataset(f"{prefix}_quantiles")
@@ -327,11 +325,16 @@ def point_of(cycle: Cycle, region: Region, place: str) -> dict[str, Any]:
             shown[variable]["forecasters"] = {
                 name: numbers(each[i], decimals) for i, name in enumerate(names) if np.isfinite(each[i]).any()
             }
+    leads, intervals = _leads(cycle, f"{prefix}_quantiles"), _intervals(cycle, f"{prefix}_quantiles")
+    if "precipitation_amount" in cycle.dataset(prefix):
+        for hours in SUM_HOURS:
+            sums = _sums(cycle.read(prefix, "precipitation_amount", **at), leads, intervals, hours)
+            shown[f"precipitation_amount_{hours}h"] = {"blend": numbers(np.quantile(sums, (0.0, *BOX, 1.0), axis=1).T, 1)}
     daily = "daily" if prefix == "stations" else "grid_daily"
     return {
         "place": about, "members": int(cycle.dataset(prefix).sizes["ensemble_member"]),
-        "leads": numbers(_leads(cycle, f"{prefix}_quantiles"), 0), "intervals": numbers(_intervals(cycle, f"{prefix}_quantiles"), 0),
-        "variables": shown, "daily": _daily(cycle, daily, at),
+        "leads": numbers(leads, 0), "intervals": numbers(intervals, 0),
+        "variables": shown, "daily": _daily(cycle, daily, at), "chances": _day_chances(cycle, region, prefix, at),
     }  # fmt: skip
 
 
@@ -343,6 +346,25 @@ def _daily(cycle: Cycle, group: str, at: Mapping[str, int]) -> dict[str, Any]:
     picked = [int(np.abs(levels - level).argmin()) for level in (0.1, 0.5, 0.9)]
     days = [str(day)[:10] for day in dataset["day"].values]
     return {"days": days} | {str(name): numbers(cycle.read(group, str(name), **at)[:, picked], 1) for name in dataset.data_vars}
+
+
+def _day_chances(cycle: Cycle, region: Region, prefix: str, at: Mapping[str, int]) -> dict[str, Any]:
+    """The chance that the first of the region's rain days passes each published threshold, by local date of its end."""
+    group = "probabilities" if prefix == "stations" else "grid_probabilities"
+    if group not in cycle.groups:
+        return {"days": [], "above": {}}
+    dataset = cycle.dataset(group)
+    clock = region.rain.day_ends_local[0]
+    local = cycle.init_time + dataset["lead_time"].values + utc_offset(region, cycle.init_time) * HOUR
+    ends = np.flatnonzero(local - local.astype("datetime64[D]") == np.timedelta64(int(clock[:2]), "h"))
+    windows = np.flatnonzero(dataset["window"].values == np.timedelta64(24, "h"))
+    if not windows.size or not ends.size:
+        return {"days": [], "above": {}}
+    chances = cycle.read(group, "precipitation_amount_above", window=int(windows[0]), **at)[ends]
+    return {
+        "days": [str(day)[:10] for day in local[ends]], "ends_local": clock,
+        "above": {f"{amount:g}": numbers(chances[:, i], 3) for i, amount in enumerate(dataset["threshold"].values)},
+    }  # fmt: skip
 
 
 def _leads(cycle: Cycle, group: str) -> np.ndarray:

@@ -31,6 +31,7 @@ export interface Point {
     members: number; leads: number[]; intervals: N[];
     variables: Record<string, { blend: Row7[]; forecasters?: Record<string, Row7[]> }>;
     daily: Daily;
+    chances: { days: string[]; ends_local?: string; above: Record<string, N[]> };
 }
 export interface Members { leads: number[]; members: N[][] }
 export interface Models {

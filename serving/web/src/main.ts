@@ -115,7 +115,7 @@ function frame(main: HTMLElement, index: Index | null, status: Status | null): v
                 h("div", { class: "controls" }, index && status ? [places(index), cycles(index)] : null, language(),
                     h("button", { class: "button", type: "button", click: () => window.print() }, t("print")))),
             h("nav", { class: "views", "aria-label": t("nav") }, VIEWS.map((view, i) =>
-                h("a", { id: `nav-${view}`, href: toHash({ ...state, view, options: {} }), "aria-current": view === state.view ? "page" : null }, h("span", { "aria-hidden": "true" }, i + 1), t(`view_${view}` as Key))))),
+                h("a", { id: `nav-${view}`, href: toHash({ ...state, view, options: {} }), accesskey: i + 1, "aria-current": view === state.view ? "page" : null }, h("span", { "aria-hidden": "true" }, i + 1), t(`view_${view}` as Key))))),
         h("ul", { class: "notices" },
             status?.simulated ? h("li", {}, h("b", {}, t("simulated").toUpperCase()), ` · ${t("simulated_long")}`) : null,
             h("li", {}, t("not_official")), h("li", { id: "unproven" })),
@@ -139,7 +139,7 @@ function when(status: Status): HTMLElement {
     const age = Date.now() - init;
     const words = { d: t("d"), h: t("h"), min: t("min") };
     return h("div", { class: "when" }, h("b", {}, t("init", { utc: utcRun(init) })), h("span", { class: "sub" }, t("init_local", { time: clock(init), date: dayMonth(init) })),
-        h("span", { class: "sub" }, age < 0 ? t("ahead") : t("age", { age: span(age, words) })), age > STALE ? h("span", { class: "tag" }, t("stale")) : null);
+        h("span", { class: "sub" }, age < 0 ? t("ahead") : t("age", { age: span(age, words) })), age > STALE && status.id === shown?.cycle ? h("span", { class: "tag" }, t("stale")) : null);
 }
 
 function alarms(index: Index | null, status: Status | null): HTMLElement[] {
@@ -203,11 +203,6 @@ async function look(): Promise<void> {
 window.addEventListener("popstate", () => {
     const next = fromHash(location.hash, state);
     void open(next, next.view !== state.view);
-});
-document.addEventListener("keydown", (event) => {
-    if (event.altKey || event.ctrlKey || event.metaKey || /^(INPUT|SELECT|TEXTAREA)$/.test((event.target as Element).tagName)) return;
-    const view = VIEWS[Number(event.key) - 1];
-    if (view && /^[1-7]$/.test(event.key)) go({ view });
 });
 setInterval(() => void look(), LOOK_AGAIN);
 if (!location.hash) history.replaceState(null, "", toHash(state));

@@ -100,7 +100,7 @@ export function scaleKey(scale: Scale, unit: string): HTMLElement {
         scale.colors.map((color, i) => {
             const edge = scale.edges[i];
             return h("span", {}, paint(h("i"), color), h("em", {}, edge === undefined ? "\u00a0" : num(edge, Number.isInteger(edge) ? 0 : 1, lang())));
-        }), h("span", {}, unit));
+        }), h("span", { class: "unit" }, unit));
 }
 
 /** A round, a half and an empty circle: the state of a source without colour. */
@@ -114,6 +114,16 @@ export function stateMark(state: "present" | "lagged" | "missing"): SVGSVGElemen
 /** Something to read while an answer is on its way. */
 export function skeleton(): HTMLElement {
     return h("section", { class: "skeleton", "aria-busy": "true" }, t("loading"));
+}
+
+/** A place for a part that comes later than the rest of the view, or says why it does not. */
+export function later(part: Promise<HTMLElement>): HTMLElement {
+    const holder = skeleton();
+    part.then((element) => holder.replaceWith(element), (error: unknown) => {
+        holder.removeAttribute("aria-busy");
+        holder.replaceChildren(h("p", { class: "note", lang: "en" }, error instanceof Error ? error.message : String(error)));
+    });
+    return holder;
 }
 
 /** A table of plain numbers. */

@@ -88,8 +88,7 @@ export class SmallMap {
     private isobars(layer: Layer, lead: number): SVGElement[] {
         const cells = slice(layer, lead);
         if (cells.some((value) => value === null)) return [];
-        const [, rows, columns] = layer.shape;
-        const known = cells as number[];
+        const [known, rows, columns] = finer(cells as number[], layer.shape[1], layer.shape[2], 4);
         const levels: number[] = [];
         for (let level = Math.ceil(Math.min(...known) / 2) * 2; level <= Math.max(...known); level += 2) levels.push(level);
         const { width, height } = this.shape;
@@ -98,7 +97,7 @@ export class SmallMap {
             for (const ring of shape.coordinates.flat())
                 for (const part of inner(ring, columns, rows)) {
                     if (part.length < 4) continue;
-                    const points = part.map(([cx, cy]) => [((cx as number) / columns) * width, ((cy as number) / rows) * height] as const);
+                    const points = part.map(([cx, cy]) => [((((cx as number) - 0.5) / 4 + 0.5) / layer.shape[2]) * width, ((((cy as number) - 0.5) / 4 + 0.5) / layer.shape[1]) * height] as const);
                     found.push(s("path", { class: "isobar", d: points.map(([px, py], i) => `${i ? "L" : "M"}${px.toFixed(1)},${py.toFixed(1)}`).join(""), "vector-effect": "non-scaling-stroke" }));
                     const [px, py] = points[Math.floor(points.length / 2)] as readonly [number, number];
                     if (px > 30 && px < width - 30 && py > 20 && py < height - 14) found.push(s("text", { class: "halo maplabel", x: px, y: py + 8, "text-anchor": "middle" }, num(shape.value, 0, lang())));
@@ -125,6 +124,21 @@ export class SmallMap {
             }
         return found;
     }
+}
+
+/** A field on a grid ``times`` finer, by Catmull-Rom splines in both directions: for smooth isolines, not for values. */
+export function finer(cells: readonly number[], rows: number, columns: number, times: number): [number[], number, number] {
+    const spread = (line: number[]): number[] => Array.from({ length: (line.length - 1) * times + 1 }, (_, i) => {
+        const at = Math.min(Math.floor(i / times), line.length - 2);
+        const f = i / times - at;
+        const [a, b, c, d] = [at - 1, at, at + 1, at + 2].map((n) => line[Math.max(0, Math.min(line.length - 1, n))] as number) as [number, number, number, number];
+        return b + 0.5 * f * (c - a + f * (2 * a - 5 * b + 4 * c - d + f * (3 * (b - c) + d - a)));
+    });
+    const wide = Array.from({ length: rows }, (_, row) => spread(cells.slice(row * columns, (row + 1) * columns) as number[]));
+    const width = (columns - 1) * times + 1;
+    const tall = Array.from({ length: width }, (_, column) => spread(wide.map((line) => line[column] as number)));
+    const height = (rows - 1) * times + 1;
+    return [Array.from({ length: height * width }, (_, i) => (tall[i % width] as number[])[Math.floor(i / width)] as number), height, width];
 }
 
 /** The parts of a contour ring that do not run along the edge of the grid. */

@@ -51,13 +51,27 @@ export function steps(low: number, high: number, step: number): number[] {
     return Array.from({ length: Math.round((high - low) / step) + 1 }, (_, i) => low + i * step);
 }
 
+/** How the rain panel is read: the forecast's own periods, or sums of so many hours ending at each time. */
+export type RainWindow = "native" | "12" | "24";
+
+export interface Look { beside: Beside; window: RainWindow }
+
+/** Hourly amounts as sums of the three hours up to 00, 03, 06 ... UTC; null unless all three are known. */
+export function threeHourly(times: readonly number[], values: readonly N[]): { at: number; sum: number }[] {
+    const known = new Map(times.map((at, i) => [at, values[i] ?? null]));
+    return times.filter((at) => at % (3 * HOUR) === 0).flatMap((at) => {
+        const parts = [at - 2 * HOUR, at - HOUR, at].map((one) => known.get(one) ?? null);
+        return parts.every((part): part is number => part !== null) ? [{ at, sum: parts.reduce((a, b) => a + b, 0) }] : [];
+    });
+}
+
 /** Forecasters shown as lines beside the blend, in the order of the answer. */
 export function besideIds(point: Point, beside: Beside): string[] {
     const ids = Object.keys(point.variables.temperature_2m?.forecasters ?? Object.values(point.variables)[0]?.forecasters ?? {});
     return beside === "raw" || beside === "emos" ? ids.filter((id) => id.startsWith(`${beside}_`)) : [];
 }
 
-export function meteogram(point: Point, observed: Observed | null, init: number, now: number, beside: Beside, label: string): HTMLElement {
+export function meteogram(point: Point, observed: Observed | null, init: number, now: number, look: Look, label: string): HTMLElement {
     const leads = point.leads.map((lead) => init + lead * HOUR);
     const from = init - PAST;
     const to = (leads.at(-1) ?? init) + 3 * HOUR;
@@ -75,7 +89,7 @@ export function meteogram(point: Point, observed: Observed | null, init: number,
     const bottom = top - GAP;
     const svg = s("svg", { viewBox: `0 0 ${WIDTH} ${bottom + 20}`, role: "img", "aria-label": label });
     svg.append(...backdrop(x, from, to, bottom, now, init));
-    for (const panel of panels) svg.append(...draw(panel, point, observed, past, leads, x, from, beside));
+    for (const panel of panels) svg.append(...draw(panel, point, observed, past, leads, x, from, look));
     svg.append(...dateAxis(x, from, to));
     return interactive(svg, point, observed, past, panels, leads, x, bottom, label);
 }
@@ -131,7 +145,7 @@ function dateAxis(x: (t: number) => number, from: number, to: number): SVGElemen
 }
 
 function draw(
-    panel: Panel, point: Point, observed: Observed | null, past: number[], leads: number[], x: (t: number) => number, from: number, beside: Beside,
+    panel: Panel, point: Point, observed: Observed | null, past: number[], leads: number[], x: (t: number) => number, from: number, look: Look,
 ): SVGElement[] {
     const { variable, top, height, y } = panel;
     const found: SVGElement[] = [];
@@ -145,9 +159,11 @@ function draw(
             if (speed < panel.domain[1]) found.push(s("text", { class: "tiny", x: right + 5, y: y(speed) + 4 }, `B${force}`));
     found.push(
         s("rect", { class: "frame", x: LEFT, y: top, width: right - LEFT, height }),
-        s("text", { class: "panel halo", x: LEFT, y: top - 6 }, t(variable as Key)));
-    const shown = point.variables[variable];
+        s("text", { class: "panel halo", x: LEFT, y: top - 6 }, panelTitle(variable, look.window)));
+    const summed = variable === "precipitation_amount" && look.window !== "native";
+    const shown = point.variables[summed ? `precipitation_amount_${look.window}h` : variable];
     if (!shown) return found;
+    const beside = summed ? "none" : look.beside;
     const climate = shown.forecasters?.climatology;
     const interval = variable === "precipitation_amount";
     if (climate && !interval && variable !== "total_cloud_cover_atmosphere") {
@@ -155,35 +171,52 @@ function draw(
         if (known.length > 1)
             found.push(s("path", { class: "climate", d: `M${known.map(([at, low]) => `${r(x(at))},${r(y(low))}`).join("L")}L${[...known].reverse().map(([at, , high]) => `${r(x(at))},${r(y(high))}`).join("L")}Z` }));
     }
+    const gusts = variable === "wind_speed_10m" ? point.variables.wind_gust_10m : undefined;
+    if (gusts) found.push(s("path", { class: "gusts", d: medians(gusts.blend, leads, x, y) }));
     const other = beside.startsWith("box-") ? shown.forecasters?.[beside.slice(4)] : undefined;
+    let labelled = -100;
     shown.blend.forEach((row, i) => {
         const lead = leads[i] as number;
         const hours = point.intervals[i] ?? null;
         if (interval && hours === null) return;
-        const wide = interval ? Math.abs(x(lead) - x(lead - (hours as number) * HOUR)) : Math.min(x(lead + 3 * HOUR) - x(lead), 13);
-        const middle = interval ? x(lead) - wide / 2 : x(lead);
+        const wide = interval && !summed ? Math.abs(x(lead) - x(lead - (hours as number) * HOUR)) : Math.min(x(lead + 3 * HOUR) - x(lead), 13);
+        const middle = interval && !summed ? x(lead) - wide / 2 : x(lead);
         const half = other ? wide * 0.24 : wide * 0.4;
         found.push(...box(row, other ? middle - half : middle, half, y, "", interval));
         const beyond = other?.[i];
         if (beyond) found.push(...box(beyond, middle + half, half, y, "other-", interval));
-        if (interval && row[6] !== null && row[6] >= 1 && !other && (row[6] >= 10 || i % 2 === 0))
+        const [before, after] = [shown.blend[i - 1]?.[6] ?? 0, shown.blend[i + 1]?.[6] ?? 0];
+        if (interval && row[6] !== null && row[6] >= 1 && row[6] >= before && row[6] > after && middle - labelled > 20) {
+            labelled = middle;
             found.push(s("text", { class: "largest", x: middle, y: Math.max(top + 9, y(row[6]) - 3), "text-anchor": "middle" }, num(row[6], 0, lang())));
+        }
     });
     besideIds(point, beside).forEach((id, n) => {
         const rows = shown.forecasters?.[id];
         const style = LINES[n % LINES.length] as (typeof LINES)[number];
         if (!rows) return;
-        const path = line<Row7>().defined((row) => row[3] !== null).x((_, i) => r(x(leads[i] as number))).y((row) => r(y(row[3] as number)));
-        found.push(s("path", { d: path(rows), fill: "none", stroke: style.color, "stroke-width": 1.6, "stroke-dasharray": style.dash }));
+        found.push(s("path", { d: medians(rows, leads, x, y), fill: "none", stroke: style.color, "stroke-width": 1.6, "stroke-dasharray": style.dash }));
     });
-    (observed?.variables[variable] ?? []).forEach((value, i) => {
-        const at = past[i] as number;
-        if (value === null || at < from) return;
-        if (interval) {
-            if (value > 0) found.push(s("rect", { class: "obs-rain", x: x(at - HOUR), y: y(value), width: Math.max(1, x(at) - x(at - HOUR) - 0.5), height: y(0) - y(value) }));
-        } else found.push(s("circle", { class: "obs", cx: x(at), cy: y(value), r: 1.6 }));
-    });
+    const seen = observed?.variables[variable] ?? [];
+    if (interval && !summed) {
+        for (const { at, sum } of threeHourly(past, seen))
+            if (sum > 0 && at - 3 * HOUR >= from)
+                found.push(s("rect", { class: "obs-rain", x: x(at - 3 * HOUR) + 1, y: y(sum), width: x(at) - x(at - 3 * HOUR) - 2, height: y(0) - y(sum) }));
+    } else if (!interval)
+        seen.forEach((value, i) => {
+            const at = past[i] as number;
+            if (value !== null && at >= from) found.push(s("circle", { class: "obs", cx: x(at), cy: y(value), r: 1.6 }));
+        });
     return found;
+}
+
+function panelTitle(variable: string, window: RainWindow): string {
+    if (variable === "precipitation_amount" && window !== "native") return t("precipitation_sum", { h: window });
+    return t(variable as Key);
+}
+
+function medians(rows: readonly Row7[], leads: readonly number[], x: (t: number) => number, y: (v: number) => number): string {
+    return line<Row7>().defined((row) => row[3] !== null).x((_, i) => r(x(leads[i] as number))).y((row) => r(y(row[3] as number)))([...rows]) ?? "";
 }
 
 const r = (value: number): number => Math.round(value * 10) / 10;
@@ -252,7 +285,8 @@ export function meteogramKey(point: Point, beside: Beside, hasObserved: boolean)
     const items: HTMLElement[] = [
         h("span", {}, mark(s("path", { class: "whisker", d: "M0,6H26" }), s("rect", { class: "box-narrow", x: 4, y: 3.5, width: 18, height: 5 }), s("rect", { class: "box-wide", x: 8, y: 1, width: 10, height: 10 }), s("path", { class: "median", d: "M13,1V11" })), t("box_legend")),
     ];
-    if (hasObserved) items.push(h("span", {}, mark(s("circle", { class: "obs", cx: 8, cy: 6, r: 2 }), s("circle", { class: "obs", cx: 18, cy: 6, r: 2 })), t("observed")));
+    if (hasObserved) items.push(h("span", {}, mark(s("circle", { class: "obs", cx: 5, cy: 6, r: 2 }), s("circle", { class: "obs", cx: 12, cy: 6, r: 2 }), s("rect", { class: "obs-rain", x: 18, y: 2, width: 6, height: 10 })), `${t("observed")} (${t("precipitation_short").split(",")[0]}: ${t("obs_rain").split(": ")[1]})`));
+    if (point.variables.wind_gust_10m) items.push(h("span", {}, mark(s("path", { class: "gusts", d: "M0,6H26" })), t("gust_line")));
     if (point.variables.temperature_2m?.forecasters?.climatology) items.push(h("span", {}, mark(s("rect", { class: "climate", x: 0, y: 1, width: 26, height: 10 })), t("normal_band")));
     if (beside.startsWith("box-")) items.push(h("span", {}, mark(s("rect", { class: "other-narrow", x: 4, y: 3.5, width: 18, height: 5 }), s("rect", { class: "other-wide", x: 8, y: 1, width: 10, height: 10 })), forecasterName(beside.slice(4))));
     besideIds(point, beside).forEach((id, n) => {

@@ -6,8 +6,8 @@ import { h } from "../dom";
 import { num } from "../format";
 import { type Key, lang, t } from "../i18n";
 import { CHANCE, RAIN, type Scale, TEMPERATURE, WIND } from "../palette";
-import { type Context, moment, note, plainTable, scaleKey, section, segments, select } from "../shared";
-import { HOUR, parse } from "../time";
+import { type Context, moment, note, plainTable, scaleKey, section, segments, select, weekday } from "../shared";
+import { HOUR, dayMonth, localDate, parse } from "../time";
 
 const FIELDS: Record<string, { title: Key; scale: Scale; unit: string; decimals: number; shows: string[] }> = {
     rain24: { title: "field_rain24", scale: RAIN, unit: "mm", decimals: 0, shows: ["quantiles", "clusters", "chances"] },
@@ -77,7 +77,7 @@ export async function renderMap(context: Context): Promise<HTMLElement[]> {
         segments(t("map_show"), about.shows.map((id): [string, string] => [id, t(`show_${id}` as Key)]), show, (value) => context.go({ options: { ...keep, show: value } })),
     ];
     return [section("map", title, choices,
-        h("div", { class: "slider" }, h("div", { class: "buttons" }, step(t("previous"), -1, "‹"), player(context.signal, () => move(at + 1 < usable.length ? at + 1 : 0)), step(t("next"), 1, "›"), output), slider),
+        h("div", { class: "slider" }, h("div", { class: "buttons" }, step(t("previous"), -1, "‹"), player(context.signal, () => move(at + 1 < usable.length ? at + 1 : 0)), step(t("next"), 1, "›"), output), slider, dayTicks(usable.map((lead) => init + (first.leads[lead] as number) * HOUR))),
         h("div", { class: "maps" }, maps.map((one) => one.figure)),
         h("div", { class: "below" }, scaleKey(scale, isChance ? t("per_cent") : about.unit)),
         h("div", { class: "below" }, note(t("map_support")), show === "clusters" ? note(t("cluster_note")) : null, field === "wind" ? note(t("wind_note")) : null, note((geo as Geo).source)),
@@ -106,6 +106,17 @@ function placeOf(context: Context): { latitude: number; longitude: number } | nu
     return Number.isFinite(latitude) && Number.isFinite(longitude) ? { latitude: latitude as number, longitude: longitude as number } : null;
 }
 
+/** Days below the slider, each as wide as its steps. */
+function dayTicks(times: readonly number[]): HTMLElement {
+    const days = new Map<string, number[]>();
+    for (const at of times) days.set(localDate(at), [...(days.get(localDate(at)) ?? []), at]);
+    return h("div", { class: "ticks", "aria-hidden": "true" }, [...days.values()].map((steps) => {
+        const tick = h("span", {}, `${weekday(steps[0] as number)} ${dayMonth(steps[0] as number)}`);
+        tick.style.setProperty("--part", String(steps.length));
+        return tick;
+    }));
+}
+
 function player(signal: AbortSignal, next: () => void): HTMLElement {
     let timer = 0;
     const button = h("button", { class: "button", type: "button" }, t("play"));
@@ -126,7 +137,7 @@ function player(signal: AbortSignal, next: () => void): HTMLElement {
 function stationTable(context: Context, maps: One[], lead: number, factor: number, decimals: number): HTMLTableElement {
     const nearest = (axis: number[], value: number): number => axis.reduce((best, one, i) => (Math.abs(one - value) < Math.abs((axis[best] as number) - value) ? i : best), 0);
     const cells = maps.map((one) => slice(one.drawn.colors.layer, lead));
-    return plainTable([t("station"), ...maps.map((one) => one.words)], context.index.region.stations.map((station) => {
+    return plainTable([t("station"), ...maps.map((one) => one.words.split(":")[0] as string)], context.index.region.stations.map((station) => {
         const layer = (maps[0] as One).drawn.colors.layer;
         const position = nearest(layer.latitude, station.latitude) * layer.shape[2] + nearest(layer.longitude, station.longitude);
         return [station.name, ...cells.map((values) => {

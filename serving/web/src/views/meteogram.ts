@@ -1,12 +1,12 @@
 /** View 3: the meteogram of a station or grid cell, with each day's summary above it. */
 
 import { api, type N, type Point } from "../api";
-import { meteogram, meteogramKey, type Beside } from "../charts/meteogram";
+import { type Beside, type RainWindow, meteogram, meteogramKey } from "../charts/meteogram";
 import { h, paint } from "../dom";
 import { beaufort, num } from "../format";
 import { forecasterName, lang, t } from "../i18n";
 import { RAIN, TEMPERATURE, colorOf, inkOn, type Scale } from "../palette";
-import { type Context, dayHead, moment, note, placeName, plainTable, scroll, section, select, values } from "../shared";
+import { type Context, chanceCell, dayHead, moment, note, placeName, plainTable, scroll, section, select, values } from "../shared";
 import { HOUR, local, parse } from "../time";
 
 export async function renderMeteogram(context: Context): Promise<HTMLElement[]> {
@@ -23,6 +23,9 @@ export async function renderMeteogram(context: Context): Promise<HTMLElement[]> 
         ["none", t("beside_none")], ["raw", t("beside_raw")], ["emos", t("beside_emos")],
         ...forecasters.filter((id) => /^(raw|emos)_/.test(id)).map((id): [string, string] => [`box-${id}`, t("beside_box", { name: forecasterName(id) })]),
     ];
+    const window = (["12", "24"].includes(state.options.window ?? "") ? state.options.window : "native") as RainWindow;
+    const windows: [string, string][] = [["native", t("window_native")], ["12", t("window_hours", { h: 12 })], ["24", t("window_hours", { h: 24 })]];
+    const pick = (change: Record<string, string>): void => context.go({ options: { ...state.options, ...change } });
     const init = parse(context.status.init_time);
     const name = placeName(index, state.place);
     const place = point.place;
@@ -31,9 +34,12 @@ export async function renderMeteogram(context: Context): Promise<HTMLElement[]> 
     const where = `${num(place.latitude, 3, lang())}°N ${num(place.longitude, 3, lang())}°E`;
     return [
         section("days", `${t("days_strip")}: ${name}`, [], dayTable(point), normals(context, init)),
-        section("meteogram", title, [forecasters.length ? select(t("beside"), choices, beside, (value) => context.go({ options: { ...state.options, beside: value } })) : note(t("no_centres_here"))],
+        section("meteogram", title, [
+            select(t("rain_window"), windows, window, (value) => pick({ window: value })),
+            forecasters.length ? select(t("beside"), choices, beside, (value) => pick({ beside: value })) : note(t("no_centres_here")),
+        ],
             note(`${where} · ${support} · ${t("of_members", { n: point.members })} · ${t("all_ict")}`),
-            meteogram(point, observed, init, context.now, beside, title),
+            meteogram(point, observed, init, context.now, { beside, window }, title),
             h("div", { class: "below" }, meteogramKey(point, beside, (observed?.times.length ?? 0) > 0)),
             values(title, () => valuesTable(point, init))),
     ];
@@ -56,8 +62,16 @@ function dayTable(point: Point): HTMLElement {
     const table = h("table", { class: "days" },
         h("thead", {}, h("tr", {}, h("th", { class: "text", scope: "col" }, t("median_range")), days.map((day) => dayHead(day)))),
         h("tbody", {}, rows.filter(([, name]) => name in point.daily).map(([label, name, scale]) =>
-            h("tr", {}, h("th", { scope: "row" }, label), (point.daily[name] as N[][]).map((row) => rangeCell(row, scale))))));
+            h("tr", {}, h("th", { scope: "row" }, label), (point.daily[name] as N[][]).map((row) => rangeCell(row, scale)))), chanceRows(point, days)));
     return scroll(t("days_strip"), table);
+}
+
+/** Chances of 24 h rain by day: they cannot be read off the steps. */
+function chanceRows(point: Point, days: string[]): HTMLElement[] {
+    const { above, days: own, ends_local: time = "" } = point.chances;
+    return ["16", "50", "100"].filter((amount) => amount in above).map((amount) => h("tr", {},
+        h("th", { scope: "row" }, t("chance_row", { sign: amount === "16" ? "≥" : ">", amount, time })),
+        days.map((day) => chanceCell(above[amount]?.[own.indexOf(day)] ?? null))));
 }
 
 function normals(context: Context, init: number): HTMLElement | null {

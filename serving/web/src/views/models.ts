@@ -47,7 +47,7 @@ function patternOf(n: number): SVGElement {
     const { color } = LINES[n % LINES.length] as (typeof LINES)[number];
     const turns = [0, 45, 90, 135, 20, 70, 110, 160];
     return s("pattern", { id: `w${n}`, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: `rotate(${turns[n % 8]})` },
-        s("rect", { width: 6, height: 6, fill: color, opacity: 0.28 }), s("rect", { width: n % 2 ? 1.6 : 2.6, height: 6, fill: color }));
+        s("rect", { width: 6, height: 6, fill: color, opacity: 0.3 }), s("rect", { width: 1.1, height: 6, fill: color, opacity: 0.8 }));
 }
 
 /** Stacked bars by lead: colour and hatching tell the methods apart, names stand beside the last bar. */

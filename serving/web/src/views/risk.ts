@@ -42,7 +42,7 @@ function riskTable(risk: Risk, ends: string, pointName: string, cityNote: string
     const heads = shown.map((i) => {
         const head = dayHead(localDate(parse(risk.day_ends[i] as string)));
         head.setAttribute("title", t("ending_on", { time: ends }) + " " + dayMonth(parse(risk.day_ends[i] as string)));
-        head.append(h("span", { class: "trio" }, h("span", { class: "side" }, t("raw")), h("span", { class: "mid" }, "P"), h("span", { class: "side" }, t("climatology"))));
+        head.append(h("span", { class: "trio" }, h("span", { class: "side" }, t("raw")), h("span", { class: "mid" }, "P"), h("span", { class: "side", title: t("climatology") }, t("climatology_short"))));
         return head;
     });
     const groups: [string, string, RiskPlace][] = [[pointName, t("support_point"), risk.point as RiskPlace], [t("anywhere"), cityNote, risk.city as RiskPlace]];
@@ -63,7 +63,7 @@ function trio(raw: N, blend: N, climate: N, rule: Rule): HTMLElement {
     const color = colorOf(CHANCE, blend * 100) as string;
     const words = `${ruleName(rule)}: ${t("raw")} ${percent(raw)} %, ${t("calibrated")} ${percent(blend)} %, ${t("climatology")} ${percent(climate)} %`;
     return h("td", { title: words }, h("span", { class: "trio" },
-        h("span", { class: "side" }, percent(raw)), paint(h("span", { class: "mid" }, percent(blend)), color, inkOn(color)), h("span", { class: "side" }, percent(climate))));
+        h("span", { class: "side" }, percent(raw)), paint(h("span", { class: blend < 0.005 ? "mid none" : "mid" }, percent(blend)), color, inkOn(color)), h("span", { class: "side" }, percent(climate))));
 }
 
 function climate(place: RiskPlace): HTMLElement {

@@ -4,15 +4,21 @@ import { api, type N, type Run, type Status } from "../api";
 import { h } from "../dom";
 import { num, percent, signed, span } from "../format";
 import { datasetName, forecasterName, lang, t } from "../i18n";
-import { type Context, dayHead, note, placeName, scroll, section, stateMark, stationOf } from "../shared";
+import { type Context, dayHead, later, note, placeName, scroll, section, stateMark, stationOf } from "../shared";
 import { clock, dayMonth, parse, utcRun } from "../time";
 import { renderRisk } from "./risk";
 
 export async function renderStatus(context: Context): Promise<HTMLElement[]> {
     const place = stationOf(context.index, context.state.place);
-    const [{ runs }, risk] = await Promise.all([api.runs(place), renderRisk(context)]);
+    const strip = h("div", { class: "two" }, sources(context.status, context.now), later(compared(context, place)));
+    return [strip, ...(await renderRisk(context))];
+}
+
+/** The change strip reads earlier cycles, which may take a moment more than the rest. */
+async function compared(context: Context, place: string): Promise<HTMLElement> {
+    const { runs } = await api.runs(place);
     const at = runs.findIndex((run) => run.id === context.cycle);
-    return [h("div", { class: "two" }, sources(context.status, context.now), changes(context, place, runs[at], runs[at + 1])), ...risk];
+    return changes(context, place, runs[at], runs[at + 1]);
 }
 
 function sources(status: Status, now: number): HTMLElement {
@@ -21,14 +27,14 @@ function sources(status: Status, now: number): HTMLElement {
         const run = source.run === null ? null : parse(source.run);
         const state = source.status === "lagged" ? t("lagged", { h: source.lag_hours }) : t(source.status);
         return h("tr", {}, h("th", { scope: "row" }, datasetName(source.dataset)),
+            h("td", { class: "text" }, h("span", { class: `state ${source.status}` }, stateMark(source.status), state)),
             h("td", {}, run === null ? "–" : h("span", {}, utcRun(run), h("span", { class: "delta" }, `${clock(run)} ${dayMonth(run)} ICT`))),
             h("td", {}, run === null || run > now ? "–" : span(now - run, words)),
-            h("td", {}, num(source.members ?? null, 0, lang())),
-            h("td", { class: "text" }, h("span", { class: `state ${source.status}` }, stateMark(source.status), state)));
+            h("td", {}, num(source.members ?? null, 0, lang())));
     });
     const skipped = Object.entries(status.skipped);
     return section("sources", t("sources"), [],
-        scroll(t("sources"), h("table", {}, h("thead", {}, h("tr", {}, [t("centre"), t("run"), t("age_now"), t("members")].map((text, i) => h("th", { scope: "col", class: i ? null : "text" }, text)), h("th", { scope: "col", class: "text" }, t("state")))), h("tbody", {}, rows))),
+        scroll(t("sources"), h("table", {}, h("thead", {}, h("tr", {}, [t("centre"), t("state"), t("run"), t("age_now"), t("members")].map((text, i) => h("th", { scope: "col", class: i < 2 ? "text" : null }, text)))), h("tbody", {}, rows))),
         h("h3", { class: "below" }, t("notes")),
         h("ul", { class: "plain" }, status.notes.length || skipped.length ? null : h("li", {}, t("no_notes")),
             status.notes.map((text) => h("li", { lang: "en" }, text)),
