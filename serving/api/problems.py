@@ -95,7 +95,10 @@ def install(app: FastAPI) -> None:
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document with the problem schema, and without the validation errors of another shape that FastAPI adds by itself."""
+    """The OpenAPI document with the problem schema, without the validation errors of another shape that FastAPI adds by itself.
+
+    A URL that is too long is refused everywhere.
+    """
     if app.openapi_schema is None:
         found = get_openapi(
             title=app.title, version=app.version, description=app.description, license_info=app.license_info, routes=app.routes
@@ -106,8 +109,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
             schemas.pop(name, None)
         for path in found["paths"].values():
             for operation in path.values():
-                if operation["responses"].pop("422", None):
-                    operation["responses"] |= {str(status): answer for status, answer in responses(400).items()}
+                anywhere = (400, 414) if operation["responses"].pop("422", None) else (414,)
+                operation["responses"] |= {str(status): answer for status, answer in responses(*anywhere).items()}
         app.openapi_schema = found
     return app.openapi_schema
 

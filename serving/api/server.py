@@ -10,11 +10,15 @@ import asyncio
 import resource
 import socket
 import sys
+from http import HTTPStatus
 from typing import Any, Final
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serving.api.edge import LONGEST_TARGET, SECURITY
+from serving.api.problems import problem
 
 HEAD_SECONDS: Final = 10.0
 """A request line and its headers have to be there after this time."""
@@ -28,8 +32,18 @@ MOST_CONNECTIONS: Final = 8192
 SWITCH_SECONDS: Final = 0.001
 """How long a thread that computes may hold the interpreter while the event loop waits."""
 
-TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-TOO_SLOW: Final = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+def last_words(status: int, detail: str) -> bytes:
+    """A whole answer for a client whose request never gets as far as the application."""
+    answer = problem(status, detail, {"Connection": "close", **SECURITY})
+    head = "".join(f"{name.decode('latin-1')}: {value.decode('latin-1')}\r\n" for name, value in answer.raw_headers)
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{head}\r\n".encode("latin-1") + bytes(answer.body)
+
+
+NO_REQUEST: Final = last_words(400, "This is no HTTP request.")
+TOO_SLOW: Final = last_words(408, f"The head of the request was not there after {HEAD_SECONDS:g} seconds.")
+TOO_LONG: Final = last_words(414, f"The URL is longer than {LONGEST_TARGET} bytes; ask for a simpler area or fewer parameters.")
+TOO_LARGE: Final = last_words(431, f"The head of the request is longer than {HEAD_BYTES} bytes.")
 
 
 class Doorkeeper:
@@ -65,6 +79,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._head_bytes = 0
+        self.url = b""
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -87,8 +102,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_bytes += len(data)
         super().data_received(data)
         if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-            self.transport.write(TOO_LARGE)
-            self.transport.close()
+            self.send_400_response("")
+
+    def send_400_response(self, msg: str) -> None:
+        """The last words to a client whose request cannot be read."""
+        long = len(self.url or b"") > LONGEST_TARGET
+        self.transport.write(TOO_LONG if long else TOO_LARGE if self._head_bytes > HEAD_BYTES else NO_REQUEST)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -122,20 +142,20 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_time("read")
         super().resume_writing()
 
-    def _within(self, what: str, seconds: float, last_words: bytes) -> None:
+    def _within(self, what: str, seconds: float, words: bytes) -> None:
         self._in_time(what)
-        self._timers[what] = self.loop.call_later(seconds, self._late, last_words)
+        self._timers[what] = self.loop.call_later(seconds, self._late, words)
 
     def _in_time(self, what: str) -> None:
         timer = self._timers.pop(what, None)
         if timer is not None:
             timer.cancel()
 
-    def _late(self, last_words: bytes) -> None:
+    def _late(self, words: bytes) -> None:
         if self.transport.is_closing():
             return
-        if last_words and self._head_bytes:
-            self.transport.write(last_words)
+        if words and self._head_bytes:
+            self.transport.write(words)
             self.transport.close()
         else:
             self.transport.abort()
@@ -156,7 +176,7 @@ def server(app: FastAPI, **options: Any) -> uvicorn.Server:
     keeper = Doorkeeper(connection_limit())
     protocol = type("Protocol", (GuardedProtocol,), {"doorkeeper": keeper})
     chosen: dict[str, Any] = {
-        "http": protocol, "ws": "none", "log_level": "warning", "access_log": False, "server_header": False, "date_header": True,
+        "http": protocol, "ws": "none", "log_level": "error", "access_log": False, "server_header": False, "date_header": True,
         "timeout_keep_alive": KEEP_ALIVE_SECONDS, "timeout_graceful_shutdown": 3, "backlog": 2048, "proxy_headers": True,
     }  # fmt: skip
     return uvicorn.Server(uvicorn.Config(app, **(chosen | options)))

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import xarray as xr
@@ -86,20 +87,27 @@ def groups(init_time: np.datetime64, mark: float) -> dict[str, xr.Dataset]:
 
 
 def publish(
-    folder: Path | str, init_time: np.datetime64 = INIT, revision: int = 0, mark: float = 0.0, whole: bool = True, **options: Any
+    folder: Path | str, init_time: np.datetime64 = INIT, revision: int = 0, mark: float = 0.0, whole: bool = True,
+    only: tuple[str, ...] | None = None, **options: Any,
 ) -> StoreRef:
-    """Publish one cycle as the pipeline does: store, catalog, then ``latest.json``; ``whole=False`` stops before the pointer moves."""
+    """Publish one cycle as the pipeline does: store, catalog, then ``latest.json``.
+
+    ``whole=False`` stops before the pointer moves, ``only`` names the groups it has.
+    """
     settings = settings_on(folder, **options)
     root = Root.open(settings)
     key = f"{init_time.astype('datetime64[s]').item():%Y%m%dT%H}Z"
     attributes = {"simulated": True, "title": "a test", "sources": "{}", "init_time": f"{init_time.astype('datetime64[s]')}Z"}
-    ref = root.write_store("published", key, groups(init_time, mark), attributes, revision=f"r{revision}")
+    kept = {name: group for name, group in groups(init_time, mark).items() if only is None or name in only}
+    with mock.patch("data_catalog.files._sync"):  # what a power cut leaves is tested where stores are
+        ref = root.write_store("published", key, kept, attributes, revision=f"r{revision}")
     href = ref.path.removeprefix("published/")
     hours = [np.timedelta64(int(hour), "h") for hour in (LEADS[0], LEADS[-1])]
     cycle = PublishedCycle(init_time, revision, href, ref.content_hash, *hours, variables=("temperature_2m",), simulated=True)
     if whole:
-        publish_item(root, cycle, settings.load_region())
-        announce(root, init_time, revision, href, ref.content_hash)
+        with mock.patch("data_catalog.files._sync"):
+            publish_item(root, cycle, settings.load_region())
+            announce(root, init_time, revision, href, ref.content_hash)
     return ref
 
 
