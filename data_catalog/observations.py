@@ -174,9 +174,10 @@ class Gathered:
             self.flaw(file, reason, part, data)
 
     def reports(self) -> Reports:
-        """Everything taken, as one dataset with what follows from it (:func:`complete`)."""
+        """Everything taken, as one dataset; of real stations with what follows from it (:func:`complete`)."""
         about = {"simulated": self._spec.simulated, "network": self._spec.network}
-        data = complete(_table(self._values, self.stations, self._spec.variables)).assign_attrs(about)
+        data = _table(self._values, self.stations, self._spec.variables)
+        data = (data if self._spec.simulated else complete(data)).assign_attrs(about)
         soundings = profiles(self._soundings, self.stations).assign_attrs(about) if self._soundings else None
         return Reports(data, tuple(self._flaws), soundings)
 
@@ -186,35 +187,118 @@ _Key = tuple[str, np.datetime64, str, float]
 _UNKNOWN: Final = -1.0
 
 
-def _table(values: dict[_Key, tuple[np.datetime64, float]], stations: tuple[Station, ...], variables: tuple[str, ...]) -> xr.Dataset:
-    """The dataset of single values; of the intervals of one variable that end together the shortest is the variable's."""
+def _table(values: Mapping[_Key, tuple[np.datetime64, float]], stations: tuple[Station, ...], variables: tuple[str, ...]) -> xr.Dataset:
+    """The dataset of single values; what reports nothing but its place is no report."""
     reported = {(station, time) for station, time, name, _ in values if name in VARIABLES}
     times = np.array(sorted({time for _, time in reported}), dtype="datetime64[ns]")
     row = {time.astype("datetime64[s]"): number for number, time in enumerate(times)}
     column = {station.id: number for number, station in enumerate(stations)}
     shape = (times.size, len(stations))
-    data: dict[str, np.ndarray] = defaultdict(lambda: np.full(shape, np.nan, dtype=np.float32))
+    layers: dict[tuple[str, float], np.ndarray] = defaultdict(lambda: np.full(shape, np.nan, dtype=np.float32))
     for name in variables:
-        for wanted in (name, f"{name}_interval") if VARIABLES[name].has_interval else (name,):
-            data[wanted] = np.full(shape, np.nan, dtype=np.float32)
+        layers[name, _UNKNOWN if VARIABLES[name].has_interval else 0.0] = np.full(shape, np.nan, dtype=np.float32)
     available = np.full(shape, np.datetime64("NaT"), dtype="datetime64[ns]")
-    shortest: set[tuple[str, np.datetime64, str]] = set()
-    for station, time, name, hours in sorted(values, key=lambda key: (key[3] == _UNKNOWN, key[3])):
-        if (station, time) not in reported:
-            continue
-        place = row[time], column[station]
-        came, value = values[station, time, name, hours]
-        first = (station, time, name) not in shortest
-        shortest.add((station, time, name))
-        if first:
-            data[name][place] = value
-            if hours > 0:
-                data[f"{name}_interval"][place] = hours
-        elif hours > 0:
-            data[f"{name}_{hours:g}h"][place] = value
-        available[place] = np.fmax(available[place], came.astype("datetime64[ns]"))
+    for (station, time, name, hours), (came, value) in values.items():
+        if (station, time) in reported:
+            place = row[time], column[station]
+            layers[name, hours][place] = value
+            available[place] = np.fmax(available[place], came.astype("datetime64[ns]"))
     coords = {TIME: times, AVAILABLE_TIME: ((TIME, STATION), available), **station_coordinates(stations)}
-    return xr.Dataset({name: ((TIME, STATION), data[name], _attributes(name)) for name in sorted(data)}, coords=coords)
+    return xr.Dataset(from_layers(layers), coords=coords)
+
+
+Variables = dict[str, tuple[tuple[str, str], np.ndarray, dict[str, str]]]
+
+
+def from_layers(layers: Mapping[tuple[str, float], np.ndarray]) -> Variables:
+    """The variables of a dataset from values by the length of their interval.
+
+    Args:
+        layers: Float32 (time, station) by name and hours: 0 for an instant, -1 for an interval that is not known.
+
+    Returns:
+        In the order of their names: of the intervals that end together the shortest is the variable's own; unknown ones come last.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name, hours in sorted(layers, key=lambda key: (key[0], key[1] == _UNKNOWN, key[1])):
+        values = layers[name, hours]
+        own = found.setdefault(name, np.full_like(values, np.nan))
+        first = np.isfinite(values) & np.isnan(own)
+        own[first] = values[first]
+        if hours != 0:
+            interval = found.setdefault(f"{name}_interval", np.full_like(values, np.nan))
+            interval[first & (hours > 0)] = hours
+        if hours > 0 and (longer := np.isfinite(values) & ~first).any():
+            found[f"{name}_{hours:g}h"] = np.where(longer, values, np.float32(np.nan))
+    return {name: ((TIME, STATION), found[name], _attributes(name)) for name in sorted(found)}
+
+
+def to_layers(data: xr.Dataset) -> dict[tuple[str, float], np.ndarray]:
+    """The inverse of :func:`from_layers`; whatever has no interval, a stated place too, counts as of an instant."""
+    found: dict[tuple[str, float], np.ndarray] = {}
+    for name in (str(name) for name in data.data_vars if not str(name).endswith("_interval")):
+        values = data[name].transpose(TIME, STATION).values.astype(np.float32)
+        known = base_variable(name)
+        if known is not None and name != known.name:
+            _join(found, (known.name, float(name.rpartition("_")[2].removesuffix("h"))), values)
+        elif f"{name}_interval" in data:
+            length = data[f"{name}_interval"].transpose(TIME, STATION).values
+            unknown = _UNKNOWN if known is not None and known.has_interval else 0.0
+            _join(found, (name, unknown), np.where(np.isnan(length), values, np.float32(np.nan)))
+            for hours in np.unique(length[np.isfinite(length)]):
+                _join(found, (name, float(hours)), np.where(length == hours, values, np.float32(np.nan)))
+        else:
+            _join(found, (name, _UNKNOWN if known is not None and known.has_interval else 0.0), values)
+    return found
+
+
+def _join(found: dict[tuple[str, float], np.ndarray], key: tuple[str, float], values: np.ndarray) -> None:
+    found[key] = np.where(np.isfinite(values), values, found[key]) if key in found else values
+
+
+def merge(old: xr.Dataset, new: xr.Dataset) -> xr.Dataset:
+    """Old and new reports in one: new values win where there is one, and nothing that was there is lost.
+
+    A value is replaced only by one over the same interval; one over another interval that ends at the same time joins it. A report is
+    available when its last change was.
+
+    Args:
+        old: Reports without flags, times ascending; ``available_time`` may also be one a time.
+        new: Likewise.
+
+    Returns:
+        The same on the union of times and stations.
+    """
+    times = np.union1d(old[TIME].values, new[TIME].values)
+    ids = [str(station) for station in old[STATION].values]
+    ids += [str(station) for station in new[STATION].values if str(station) not in ids]
+    shape = (times.size, len(ids))
+    layers: dict[tuple[str, float], np.ndarray] = defaultdict(lambda: np.full(shape, np.nan, dtype=np.float32))
+    available = np.full(shape, np.datetime64("NaT"), dtype="datetime64[ns]")
+    places: dict[str, np.ndarray] = {}
+    for part in (old, new):
+        columns = np.array([ids.index(str(station)) for station in part[STATION].values], dtype=np.intp)
+        cells = np.ix_(np.searchsorted(times, part[TIME].values), columns)
+        changed = np.zeros(available[cells].shape, dtype=bool)
+        for key, given in to_layers(part).items():
+            there = layers[key][cells]
+            fresh = np.isfinite(given) & (given != there)
+            layers[key][cells] = np.where(fresh, given, there)
+            changed |= fresh
+        came = part[AVAILABLE_TIME].values
+        came = came if came.ndim == 2 else np.broadcast_to(came[:, None], changed.shape)
+        available[cells] = np.where(changed, np.fmax(available[cells], came), available[cells])
+        for name, values in part.coords.items():
+            if values.dims == (STATION,) and name != STATION:
+                kept = places.setdefault(str(name), np.empty(len(ids), dtype=object if values.dtype.kind not in "fiu" else values.dtype))
+                kept[columns] = values.values
+    coords = {
+        TIME: times,
+        STATION: np.array(ids, dtype=object),
+        AVAILABLE_TIME: ((TIME, STATION), available),
+        **{name: (STATION, values) for name, values in places.items()},
+    }
+    return xr.Dataset(from_layers(layers), coords=coords, attrs={**old.attrs, **new.attrs})
 
 
 LEVELS: Final = {

@@ -34,7 +34,13 @@ class Settings(BaseSettings):
     profile: Profile = Field(default="default", description="'tiny' runs a whole cycle in seconds, for fault tests")
     world: int = Field(default=1, ge=0, description="seed of the simulated atmosphere")
     sources: tuple[str, ...] = Field(default=(), description="datasets a cycle reads; empty: those of the simulated atmosphere")
-    source_urls: dict[str, str] = Field(default_factory=dict, description="base URL or folder by dataset, in place of the provider's")
+    networks: tuple[str, ...] = Field(default=(), description="station networks that are read; empty: the simulated one")
+    wis2_topics: tuple[str, ...] = Field(
+        default=("cache/a/wis2/+/data/core/weather/surface-based-observations/synop",), description="topics at the WIS2 global broker"
+    )
+    source_urls: dict[str, str] = Field(
+        default_factory=dict, description="base URL, folder, or for wis2 broker, by dataset or network, in place of the provider's"
+    )
     decode_workers: int = Field(default=2, ge=1, le=64, description="decoding processes")
     decode_timeout: float = Field(default=120.0, gt=0, description="seconds one file may take to decode")
     training_days: int = Field(default=90, ge=10, description="days of pairs that a cycle learns from")

@@ -266,18 +266,28 @@ def ingest(
 
 @app.command(name="observe")
 def observe_(
+    networks: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NETWORK]...", help="E.g. synop, wis2, metar, gauges.", show_default="those of the settings"),
+    ] = None,
     root: RootOption = None,
     until: Annotated[str | None, typer.Option("--until", metavar="T", help="Last report to read, UTC.", show_default="now")] = None,
     days: Annotated[int, typer.Option("--days", min=1, help="How far back to look.")] = 3,
+    listen: Annotated[
+        float, typer.Option("--listen", metavar="MINUTES", min=0, help="Stay so long with a broker that sends by itself.")
+    ] = 0.0,
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read the reports of every station network into the archive."""
+    """Read station reports into the archive, judge every value, and quarantine what cannot be read.
+
+    Without a name, the networks of the setting "networks" are read, else the simulated one. Live providers are contacted only when named.
+    """
     from pipelines.commands import observe_command
 
     settings = settings_from(root=root, profile=profile)
     with progress_bar() as progress:
-        report, text, degraded = observe_command(settings, parse_time(until) if until else None, days, progress)
+        report, text, degraded = observe_command(settings, networks or [], parse_time(until) if until else None, days, listen, progress)
     emit(report, as_json, text)
     raise typer.Exit(DEGRADED if degraded else DONE)
 

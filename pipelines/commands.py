@@ -153,28 +153,31 @@ def ingest_command(
 
 
 def observe_command(
-    settings: Settings, until: np.datetime64 | None, days: int, progress: Progress
+    settings: Settings, networks: Sequence[str], until: np.datetime64 | None, days: int, listen: float, progress: Progress
 ) -> tuple[dict[str, Any], str, bool]:
-    """Read the reports of every network; one that fails does not stop the others."""
+    """Read the reports of these networks, or of those that are set up; one that fails does not stop the others."""
     from pipelines.observe import observe
+    from pipelines.render import render_observed
+
+    wanted = {name: registry.station_source(settings, name) for name in networks} or registry.chosen_networks(settings)
 
     last = now().astype("datetime64[h]").astype("datetime64[ns]") if until is None else until
     root = Root.open(settings)
     results: dict[str, Any] = {}
     failed: dict[str, str] = {}
+    degraded = False
     with Manifest.open(settings.manifest) as manifest:
-        for network, source in registry.station_sources(settings).items():
+        for network, source in wanted.items():
             try:
                 report = observe(
                     root, manifest, settings.load_region(), source, registry.transport_for(settings, network),
-                    last - np.timedelta64(days, "D"), last, progress=progress,
-                )
+                    last - np.timedelta64(days, "D"), last, links=registry.links(), listen=60.0 * listen, progress=progress,
+                )    # fmt: skip
                 results[network] = report.as_json()
+                degraded |= report.degraded
             except GiomuaError as error:
                 failed[network] = str(error)
-    lines = [f"{network}: {result.get('reports', 0)} reports" for network, result in results.items()]
-    lines += [f"{network}: failed: {reason}" for network, reason in failed.items()]
-    return {"networks": results, "failed": failed}, "\n".join(lines) or "No station network is set up.", bool(failed)
+    return {"networks": results, "failed": failed}, render_observed(results, failed), bool(failed) or degraded
 
 
 def backfill_command(

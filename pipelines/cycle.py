@@ -244,16 +244,22 @@ def watch(
     datasets = cycle_datasets(settings, manifest)
     simulated = {name for name, source in registry.grid_sources(settings).items() if source.spec.simulated}
     notes = []
-    for network, source in registry.station_sources(settings).items():
+    for network, source in registry.chosen_networks(settings).items():
         if source.spec.simulated and not simulated & set(datasets):
             continue
         try:
-            observe(
+            report = observe(
                 root, manifest, region, source, registry.transport_for(settings, network),
-                init_time - np.timedelta64(OBSERVED_DAYS, "D"), init_time, progress=progress,
-            )
+                init_time - np.timedelta64(OBSERVED_DAYS, "D"), init_time, links=registry.links(), progress=progress,
+            )    # fmt: skip
         except GiomuaError as error:
             notes.append(f"{network}: {error}")
+            continue
+        if report.degraded:
+            notes.append(
+                f"{network}: {len(report.missing)} files are missing, {len(report.quarantined) - report.known} reports newly quarantined; "
+                "giomua observe lists them."
+            )
     return notes
 
 

@@ -24,6 +24,28 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     return "\n".join(["  " + line.rstrip() for line in lines])
 
 
+def render_observed(results: Mapping[str, Mapping[str, Any]], failed: Mapping[str, str]) -> str:
+    """What a person wants to know of an observing run: how much came from where, what is not to be used, what is missing."""
+    lines = []
+    for network, result in results.items():
+        counts = [f"{result['reports']} reports", *([f"{result['soundings']} soundings"] if result["soundings"] else [])]
+        counts += [f"{count} {outcome}" for outcome, count in result["received"].items()]
+        lines.append(f"{network}: {', '.join(counts)}" + (f"; {', '.join(result['months'])} renewed" if result["months"] else ""))
+        if result["flagged"]:
+            lines.append("  flagged: " + ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in result["flagged"].items()))
+        for kind in ("missing", "quarantined"):
+            rows = result[kind]
+            lines += [f"  {kind}: {row['file']}{_part(row)}: {row['reason']}" for row in rows[:5]]
+            if len(rows) > 5:
+                lines.append(f"  {kind}: and {len(rows) - 5} more; --json lists them all")
+    lines += [f"{network}: failed: {reason}" for network, reason in failed.items()]
+    return "\n".join(lines)
+
+
+def _part(row: Mapping[str, Any]) -> str:
+    return f" part {row['part']}" if row.get("part") else ""
+
+
 def render_cycle(settings: Settings, report: CycleReport) -> str:
     """What a person wants to know at the end of a run: where it is, what tomorrow brings, how good it is, what to type next."""
     parts = [

@@ -15,7 +15,7 @@ from data_catalog.sources import registry
 from data_catalog.sources.base import Progress, silent
 from data_catalog.sources.simulated import SimulatedAtmosphere
 from data_catalog.store import Root
-from pipelines.observe import OBSERVATIONS, add_quality, file_months
+from pipelines.observe import OBSERVATIONS, file_months
 
 REPORTED_DAYS: Final = 3
 """Days before the cycle whose station reports are published as files; older ones go straight into the archive."""
@@ -126,8 +126,8 @@ def _observations(
         there = _there(root, manifest, f"{OBSERVATIONS}/{network}", month, simulator)
         missing = wanted if there is None else np.setdiff1d(wanted, there[TIME].values.astype(wanted.dtype))
         if missing.size:
-            made = add_quality(simulator.observations(missing))
-            stores += [revision.path for revision in file_months(root, manifest, network, made, progress=progress)]
+            made = file_months(root, manifest, network, simulator.observations(missing), progress=progress)
+            stores += [revision.path for revision in made]
             added += missing.size
     return added, stores
 

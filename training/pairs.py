@@ -146,8 +146,8 @@ def observation_history(
         available_before: Revisions recorded as available later than this are not read.
 
     Returns:
-        (``VARIABLE(time, station)`` with ``available_time(time)``, flagged values left out, or None; content hashes read). Where two
-        networks have a station, the first in alphabetical order that reports wins.
+        (``VARIABLE(time, station)`` at whole hours with ``available_time(time)``, what is flagged or was not available left out, or None;
+        content hashes read). Where two networks have a station, the first in alphabetical order that reports wins.
     """
     since = until - np.timedelta64(days, "D")
     hashes: list[str] = []
@@ -159,27 +159,78 @@ def observation_history(
             piece = root.open_store(revision.path)
             keep = np.flatnonzero((piece[TIME].values > since) & (piece[TIME].values <= until))
             if keep.size:
-                pieces.append(_at(_unflagged(piece.isel({TIME: keep}).load()), stations))
+                known = _available(_unflagged(piece.isel({TIME: keep}).load()), until)
+                pieces.append(_at(on_hours(known), stations))
                 hashes.append(revision.content_hash)
         if pieces:
             network = xr.concat(pieces, dim=TIME, data_vars="minimal", coords="minimal", compat="override", join="outer").sortby(TIME)
             joined = network if joined is None else joined.combine_first(network)
     if joined is None:
         return None, hashes
-    if "available_time" in joined.coords:
-        joined = joined.isel({TIME: np.flatnonzero(joined["available_time"].values <= until)})
     return joined, hashes
 
 
 def _unflagged(observations: xr.Dataset) -> xr.Dataset:
-    """Values whose ``<VARIABLE>_quality`` is not zero become NaN; the flags themselves are dropped."""
+    """Values whose ``<VARIABLE>_quality`` is not zero become NaN; the flags themselves are dropped, and the places that reports state."""
     kept = {}
     for name, values in observations.data_vars.items():
-        if str(name).endswith("_quality"):
+        if str(name).endswith("_quality") or str(name).startswith("reported_"):
             continue
         flag = f"{name}_quality"
         kept[name] = values.where(observations[flag] == 0) if flag in observations else values
     return xr.Dataset(kept, coords=observations.coords, attrs=observations.attrs)
+
+
+def _available(observations: xr.Dataset, until: np.datetime64) -> xr.Dataset:
+    """What was available by ``until``; ``available_time`` of a row becomes that of the last of its reports that was."""
+    if "available_time" not in observations.coords:
+        return observations
+    came = observations["available_time"]
+    if came.ndim == 1:
+        return observations.isel({TIME: np.flatnonzero(came.values <= until)})
+    clock = came.transpose(TIME, STATION).values
+    there = clock <= until                                  # NaT, no report, is not
+    rows = np.flatnonzero(there.any(axis=1))
+    last = np.where(there, clock, np.datetime64("NaT"))[rows]
+    known = observations.drop_vars("available_time").where(xr.DataArray(there, dims=(TIME, STATION))).isel({TIME: rows})
+    return known.assign_coords(available_time=(TIME, np.fmax.reduce(last, axis=1)))
+
+
+def on_hours(observations: xr.Dataset) -> xr.Dataset:
+    """Observations at whole hours; sums, means and extremes of shorter intervals that fill the hour before become hourly ones.
+
+    Args:
+        observations: ``VARIABLE(time, station)``, times ascending, see :func:`verify_at`.
+
+    Returns:
+        The same at the whole hours there are. An hour with a gap has no hourly value: a missing report is never zero.
+    """
+    times = observations[TIME].values
+    whole = np.flatnonzero(times == times.astype("datetime64[h]"))
+    if whole.size == times.size:
+        return observations
+    found = observations.isel({TIME: whole})
+    for name in (str(name) for name in observations.data_vars if str(name) in VARIABLES and f"{name}_interval" in observations):
+        values = observations[name].transpose(TIME, STATION).values.astype(np.float64)
+        length = observations[f"{name}_interval"].transpose(TIME, STATION).values.astype(np.float64)
+        own, hours = values[whole], length[whole]
+        own[hours < 1], hours[hours < 1] = np.nan, np.nan
+        for row, end in enumerate(whole):
+            inside = slice(int(np.searchsorted(times, times[end] - HOUR, side="right")), int(end) + 1)
+            made, filled = _fill_hour(values[inside], length[inside], VARIABLES[name].kind)
+            own[row, filled], hours[row, filled] = made[filled], 1.0
+        found = found.assign({name: ((TIME, STATION), own), f"{name}_interval": ((TIME, STATION), hours)})
+    return found
+
+
+def _fill_hour(values: np.ndarray, length: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """One value of an hour from the shorter intervals in it, and where they fill it; (time, station) to (station,)."""
+    short = np.isfinite(values) & (length < 1)
+    filled = np.isclose(np.where(short, length, 0.0).sum(axis=0), 1.0, atol=1e-3)
+    if kind == "mean":
+        return np.where(short, values * length, 0.0).sum(axis=0), filled
+    neutral = {"sum": 0.0, "maximum": -np.inf, "minimum": np.inf}[kind]
+    return _REDUCE[kind](np.where(short, values, neutral), axis=0), filled
 
 
 def verify_at(observations: xr.Dataset, variable: str, valid_time: np.ndarray, hours: np.ndarray) -> np.ndarray:
@@ -187,7 +238,7 @@ def verify_at(observations: xr.Dataset, variable: str, valid_time: np.ndarray, h
 
     Args:
         observations: ``VARIABLE(time, station)``; an interval variable states its interval in hours in
-            ``<VARIABLE>_interval(time, station)``, else it is hourly.
+            ``<VARIABLE>_interval(time, station)``, else it is hourly; longer ones that end at the same time stand in ``<VARIABLE>_<H>h``.
         variable: Name.
         valid_time: UTC, any shape (...).
         hours: Length of the interval that ends at each valid time, same shape, NaN for instants.
@@ -209,6 +260,11 @@ def verify_at(observations: xr.Dataset, variable: str, valid_time: np.ndarray, h
         name = f"{variable}_interval"
         length = observations[name].transpose(TIME, STATION).values if name in observations else np.ones_like(values)
         found = np.where(length[position] == flat_hours[:, None], found, np.nan)
+        for hours_reported in np.unique(flat_hours[np.isfinite(flat_hours)]):
+            if (longer := f"{variable}_{hours_reported:g}h") in observations:
+                there = hit & (flat_hours == hours_reported)
+                reported = observations[longer].transpose(TIME, STATION).values[position]
+                found = np.where(np.isnan(found) & there[:, None], reported, found)
         hourly = np.where(length == 1, values, np.nan)
         built = _from_hours(times, hourly, flat_time, flat_hours, known.kind)
         found = np.where(np.isnan(found), built, found)

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
-from typing import Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import numpy as np
-import xarray as xr
 
 from data_catalog.errors import NotAvailableError
 from data_catalog.variables import VARIABLES
+
+if TYPE_CHECKING:
+    from data_catalog.observations import Reports
 
 _HOUR: Final = np.timedelta64(1, "h")
 
@@ -217,15 +219,34 @@ class StationSource(Protocol):
         """What this source declares."""
         ...
 
-    def read(self, since: np.datetime64, until: np.datetime64, transport: Transport) -> xr.Dataset:
+    def read(self, since: np.datetime64, until: np.datetime64, transport: Transport) -> Reports:
         """Reports with since < time <= until.
 
         Returns:
-            ``VARIABLE(time, station)`` in catalog units with ``available_time(time)`` and, for every interval variable, its interval
-            in hours as ``<VARIABLE>_interval(time, station)``. NaN is not reported.
+            The values (:mod:`data_catalog.observations` has the form), and what could not be used with its reason. A file or line that
+            cannot be read never keeps the rest from being returned.
 
         Raises:
-            SourceError: The provider could not be read.
+            SourceError: The provider cannot be read at all.
+        """
+        ...
+
+
+@runtime_checkable
+class Subscribed(Protocol):
+    """A station source whose provider sends by itself: what has come is collected before it is read."""
+
+    def collect(self, transport: Transport, *, quiet: float = ..., longest: float = ..., progress: Progress = ...) -> dict[str, int]:
+        """Take in what has come: how many of what by what became of them.
+
+        Args:
+            transport: Reads absolute URLs.
+            quiet: Stop when nothing has come for so many seconds.
+            longest: Stop after so many seconds in any case.
+            progress: Called as it goes on.
+
+        Raises:
+            SourceError: The provider cannot be reached.
         """
         ...
 

@@ -5,17 +5,19 @@ To add a source, write it like ``ncep.py`` or ``reports.py`` and name it in :fun
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from data_catalog.errors import UnknownNameError
 from data_catalog.settings import Settings
-from data_catalog.sources import ecmwf, ncep, simulated
+from data_catalog.sources import ecmwf, gauges, ghcnh, iem, isd, metar, ncep, simulated, synop, wis2
 from data_catalog.sources.base import GridSource, GridSpec, Host, StationSource, StationSpec, Transport
 from data_catalog.sources.transport import FolderTransport, HttpTransport
 
 T = TypeVar("T")
+
 
 def grid_sources(settings: Settings) -> dict[str, GridSource]:
     """Every gridded source by dataset: the simulated centres first, then the public ones."""
@@ -24,8 +26,28 @@ def grid_sources(settings: Settings) -> dict[str, GridSource]:
 
 
 def station_sources(settings: Settings) -> dict[str, StationSource]:
-    """Every source of station reports by network."""
-    return simulated.station_sources(settings.load_region())
+    """Every source of station reports by network: the simulated one first, then the real ones."""
+    region = settings.load_region()
+    places, timeout = region.operating, settings.decode_timeout
+    broker = settings.source_urls.get(wis2.SPEC.network, wis2.SPEC.url)
+    subscribed = wis2.Wis2(places, broker, _folder(settings, INBOX) / wis2.SPEC.network, settings.wis2_topics, _client(settings), timeout)
+    real: tuple[StationSource, ...] = (
+        synop.Synop(places, timeout), subscribed, metar.Metar(places), isd.IsdLite(region.stations), ghcnh.Ghcnh(region.stations),
+        iem.Iem(places), gauges.Gauges(places),
+    )    # fmt: skip
+    return {**simulated.station_sources(region), **{source.spec.network: source for source in real}}
+
+
+def chosen_networks(settings: Settings) -> dict[str, StationSource]:
+    """The station networks that are read unless one is named: those of the settings, else the simulated one.
+
+    Raises:
+        UnknownNameError: The settings name one that there is not.
+    """
+    known = station_sources(settings)
+    if settings.networks:
+        return {name: _named(known, name, "station network") for name in settings.networks}
+    return {name: source for name, source in known.items() if source.spec.simulated}
 
 
 def grid_source(settings: Settings, dataset: str) -> GridSource:
@@ -64,9 +86,31 @@ def transport_for(settings: Settings, source: str) -> Transport:
         hosts = tuple(Host(url) for url in chosen)
     elif spec.simulated:
         hosts = tuple(Host(str(simulated_folder(settings) / host.url)) for host in hosts)
+    if source == wis2.SPEC.network:                          # its URL is that of a broker; what came from there is read from the inbox
+        return FolderTransport(_folder(settings, INBOX) / source)
+    if isinstance(spec, StationSpec) and spec.url == hosts[0].url and "://" not in spec.url:
+        return FolderTransport(_folder(settings, spec.url))
     if hosts[0].url.startswith(("http://", "https://")):
         return HttpTransport(*hosts)
     return FolderTransport(Path(hosts[0].url.removeprefix("file://")))
+
+
+def links() -> Transport:
+    """Reads absolute URLs, as notifications state them."""
+    return HttpTransport(attempts=3)
+
+
+INBOX: Final = "inbox"
+"""Folder under the local root into which what comes by itself is put."""
+
+
+def _folder(settings: Settings, path: str) -> Path:
+    return settings.local_root / path
+
+
+def _client(settings: Settings) -> str:
+    """Our name at a broker, the same for the same root: the broker keeps what came while we were away."""
+    return f"giomua-{hashlib.sha256(str(settings.local_root.resolve()).encode()).hexdigest()[:16]}"
 
 
 def simulated_folder(settings: Settings) -> Path:

@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import xarray as xr
 
-from data_catalog.dimensions import AVAILABLE_TIME, STATION, TIME
-from data_catalog.errors import NotAvailableError, SourceError
-from data_catalog.grids import station_coordinates
+from data_catalog.errors import DecodeError, NotAvailableError, SourceError
+from data_catalog.observations import Gathered, Reports
 from data_catalog.sources.base import StationSpec, Transport, day_and_hour
 from data_catalog.stations import Station
 from data_catalog.variables import VARIABLES
@@ -82,32 +81,37 @@ class CsvReports:
     spec: StationSpec
     stations: tuple[Station, ...]
 
-    def read(self, since: np.datetime64, until: np.datetime64, transport: Transport) -> xr.Dataset:
-        """Reports with since < time <= until.
+    def read(self, since: np.datetime64, until: np.datetime64, transport: Transport) -> Reports:
+        """Reports with since < time <= until; see :class:`~data_catalog.sources.base.StationSource`."""
+        gathered = Gathered(self.spec, self.stations, since, until, now=until if self.spec.simulated else None)
+        known = {station.id: station for station in self.stations}
+        for time in _hours(since, until):
+            try:
+                data = transport.read(path(time))
+            except NotAvailableError:
+                continue
+            except SourceError as error:
+                gathered.flaw(path(time), str(error))
+                continue
+            rows = csv.DictReader(io.StringIO(data.decode("utf-8", "replace")))
+            if (rows.fieldnames or [])[:2] != ["station", "time"]:
+                reason = f"the file begins with {data[:60]!r}; expected the columns station,time,..."
+                gathered.flaw(path(time), reason, data=data)
+                continue
+            for number, row in enumerate(rows, 2):
+                with gathered.part(path(time), number, data):
+                    if row["station"] in known:
+                        _take(gathered, known[row["station"]], time, self.spec.variables, row)
+        return gathered.reports()
 
-        Returns:
-            ``VARIABLE(time, station)`` for the hours that have a file, with ``<VARIABLE>_interval`` in hours and ``available_time(time)``.
 
-        Raises:
-            SourceError: A file could not be read, or is not in this layout.
-        """
-        times = list(_hours(since, until))
-        texts = [(time, text) for time in times if (text := _text(transport, path(time))) is not None]
-        names = [name for name in columns(self.spec.variables) if name not in ("station", "time")]
-        place = {station.id: number for number, station in enumerate(self.stations)}
-        values = {name: np.full((len(texts), len(place)), np.nan, dtype=np.float32) for name in names}
-        for row, (time, text) in enumerate(texts):
-            for line in _lines(text, path(time)):
-                column = place.get(line["station"])
-                if column is None:
-                    continue
-                for name in names:
-                    values[name][row, column] = _number(line.get(name, ""), name, path(time))
-        found = np.array([time for time, _ in texts], dtype="datetime64[ns]")
-        available = found + np.timedelta64(round(self.spec.delay_hours * 3600), "s")
-        coords = {TIME: found, AVAILABLE_TIME: (TIME, available), **station_coordinates(self.stations)}
-        data = {name: ((TIME, STATION), array) for name, array in values.items()}
-        return xr.Dataset(data, coords=coords, attrs={"simulated": self.spec.simulated, "network": self.spec.network})
+def _take(gathered: Gathered, station: Station, time: np.datetime64, variables: Sequence[str], row: Mapping[str, str | None]) -> None:
+    """One line; everything is read before anything is taken."""
+    if None in row.values() or None in row:
+        raise DecodeError(f"the line of {station.id} has not as many fields as the first line")
+    values = [(name, _number(row.get(name)), _number(row.get(f"{name}_interval"))) for name in variables]
+    for name, value, hours in values:
+        gathered.add(station, time, name, value, hours)
 
 
 def _hours(since: np.datetime64, until: np.datetime64) -> Iterator[np.datetime64]:
@@ -115,26 +119,5 @@ def _hours(since: np.datetime64, until: np.datetime64) -> Iterator[np.datetime64
     yield from np.arange(since.astype("datetime64[h]") + _HOUR, until.astype("datetime64[h]") + _HOUR, _HOUR)
 
 
-def _text(transport: Transport, url: str) -> str | None:
-    try:
-        return transport.read(url).decode()
-    except NotAvailableError:
-        return None
-    except UnicodeDecodeError as error:
-        raise SourceError(f"The report file {url} is not text ({error}); fetch it again.") from error
-
-
-def _lines(text: str, url: str) -> list[dict[str, str]]:
-    reader = csv.DictReader(io.StringIO(text))
-    if not reader.fieldnames or reader.fieldnames[:2] != ["station", "time"]:
-        raise SourceError(f"The report file {url} begins with {text[:60]!r}; expected the columns station,time,....")
-    return list(reader)
-
-
-def _number(text: str | None, name: str, url: str) -> float:
-    if not text:
-        return float("nan")
-    try:
-        return float(text)
-    except ValueError:
-        raise SourceError(f"The report file {url} has {text!r} for {name}; expected a number or nothing.") from None
+def _number(text: str | None) -> float:
+    return float(text) if text else math.nan

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from data_catalog.grids import station_coordinates
 from data_catalog.manifest import Manifest
+from data_catalog.observations import Flaw, Reports, merge, profiles
 from data_catalog.regions import load_region
 from data_catalog.sources.base import StationSpec, Transport
 from data_catalog.sources.transport import FolderTransport
+from data_catalog.station_quality import GOOD, MISSING, RANGE
 from data_catalog.store import Root
-from pipelines.observe import GOOD, MISSING, WRONG, add_quality, merge, observe
+from pipelines.observe import observe
 
 REGION = load_region().cut()
 HOUR = np.timedelta64(1, "h")
@@ -41,10 +43,12 @@ def reports(hours: list[int], temperature: np.ndarray, rain: np.ndarray | None =
 class Source:
     found: xr.Dataset
     spec: StationSpec = SPEC
+    flaws: tuple[Flaw, ...] = ()
+    soundings: xr.Dataset | None = None
 
-    def read(self, since: np.datetime64, until: np.datetime64, transport: Transport) -> xr.Dataset:
+    def read(self, since: np.datetime64, until: np.datetime64, transport: Transport) -> Reports:
         times = self.found["time"].values
-        return self.found.isel(time=np.flatnonzero((times > since) & (times <= until)))
+        return Reports(self.found.isel(time=np.flatnonzero((times > since) & (times <= until))), self.flaws, self.soundings)
 
 
 @dataclass
@@ -75,7 +79,7 @@ def test_reports_go_into_the_store_of_their_month(archive: Archive) -> None:
     july = archive.stored("202507")
     assert july["temperature_2m"].values.tolist() == values[2:].tolist()
     assert july["precipitation_amount_interval"].values.tolist() == [[1.0] * 3] * 2
-    assert july["available_time"].values[0] == np.datetime64("2025-07-01T00:30")
+    assert (july["available_time"].values[0] == np.datetime64("2025-07-01T00:30")).all()
 
 
 def test_only_the_time_asked_for_is_read(archive: Archive) -> None:
@@ -105,12 +109,13 @@ def test_nothing_is_lost_and_new_values_win(archive: Archive) -> None:
 def test_what_is_not_believable_is_kept_and_flagged(archive: Archive) -> None:
     found = reports([2], np.array([[25.0, 99.0, -80.0]]), np.array([[-1.0, 3.0, np.nan]]))
     report = observe(archive.root, archive.manifest, REGION, Source(found), HERE, START, START + 9 * HOUR)
-    assert report.wrong == 3
+    assert report.flagged == {"out_of_range": 3}
     stored = archive.stored("202507")
-    assert stored["temperature_2m_quality"].values.tolist() == [[GOOD, WRONG, WRONG]]
-    assert stored["precipitation_amount_quality"].values.tolist() == [[WRONG, GOOD, MISSING]]
+    assert stored["temperature_2m_quality"].values.tolist() == [[GOOD, RANGE, RANGE]]
+    assert stored["precipitation_amount_quality"].values.tolist() == [[RANGE, GOOD, MISSING]]
     assert stored["temperature_2m"].values.tolist() == [[25.0, 99.0, -80.0]]
-    assert stored["temperature_2m_quality"].attrs["flag_meanings"] == "good wrong missing"
+    about = stored["temperature_2m_quality"].attrs
+    assert dict(zip(about["flag_values"], about["flag_meanings"].split(), strict=True))[RANGE] == "out_of_range"
 
 
 def test_no_reports_change_nothing(archive: Archive) -> None:
@@ -124,21 +129,92 @@ def test_stations_of_elsewhere_are_left_out(archive: Archive) -> None:
     assert list(archive.stored("202507")["station"].values) == ["lang", "noi_bai"]
 
 
-cells = st.one_of(st.just(np.nan), st.integers(-100, 400).map(lambda tenths: tenths / 10))
+cells = st.one_of(st.just(np.nan), st.integers(0, 400).map(lambda tenths: tenths / 10))
 table = st.lists(cells, min_size=12, max_size=12).map(lambda values: np.array(values).reshape(4, 3))
 
 
 @given(table, table, st.integers(0, 6))
 def test_merging_laws(first: np.ndarray, second: np.ndarray, shift: int) -> None:
-    old, new = add_quality(reports([2, 3, 4, 5], first)), add_quality(reports([2 + shift + n for n in range(4)], second))
+    old, new = reports([2, 3, 4, 5], first), reports([2 + shift + n for n in range(4)], second)
     both = merge(old, new)
     assert set(both["time"].values) == set(old["time"].values) | set(new["time"].values)
     assert (np.diff(both["time"].values) > np.timedelta64(0)).all()
-    for name in ("temperature_2m", "temperature_2m_quality"):
-        missing = MISSING if name.endswith("quality") else np.nan
-        late = new[name].drop_vars("available_time").reindex(time=both["time"], fill_value=missing).values
-        early = old[name].drop_vars("available_time").reindex(time=both["time"], fill_value=missing).values
-        gone = late == MISSING if name.endswith("quality") else np.isnan(late)
-        assert np.array_equal(both[name].values, np.where(gone, early, late), equal_nan=not name.endswith("quality"))
-    xr.testing.assert_equal(merge(both, new), both)  # once more changes nothing
-    xr.testing.assert_equal(merge(old, old), old)
+    late = new["temperature_2m"].drop_vars("available_time").reindex(time=both["time"]).values
+    early = old["temperature_2m"].drop_vars("available_time").reindex(time=both["time"]).values
+    assert np.array_equal(both["temperature_2m"].values, np.where(np.isnan(late), early, late), equal_nan=True)
+    assert both["available_time"].notnull().all()
+    xr.testing.assert_identical(merge(both, new), both)  # once more changes nothing
+    xr.testing.assert_identical(merge(both, both), both)
+
+
+hours = st.sampled_from([1 / 6, 1.0, 3.0, 6.0, 24.0])
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), hours, st.integers(0, 400)), min_size=1, max_size=12))
+def test_every_interval_of_a_time_is_kept_and_the_shortest_comes_first(given_values: list[tuple[int, int, float, int]]) -> None:
+    """Whatever comes in whatever order, each (time, station, interval) ends with its last value."""
+    expected: dict[tuple[int, int, float], float] = {}
+    whole: xr.Dataset | None = None
+    for time, station, length, tenths in given_values:
+        amount = np.full((3, 3), np.nan)
+        amount[time, station] = tenths / 10
+        part = reports([0, 1, 2], np.full((3, 3), np.nan), amount)
+        part["precipitation_amount_interval"] = part["precipitation_amount_interval"] * np.float32(length)
+        whole = part if whole is None else merge(whole, part)
+        expected[time, station, float(np.float32(length))] = np.float32(tenths / 10)
+    assert whole is not None
+    whole = merge(whole, whole)
+    shortest = {(time, station): min(length for t, s, length in expected if (t, s) == (time, station)) for time, station, _ in expected}
+    for (time, station, length), value in expected.items():
+        name = "precipitation_amount" if shortest[time, station] == length else f"precipitation_amount_{length:g}h"
+        assert whole[name].values[time, station] == value
+        assert whole["precipitation_amount_interval"].values[time, station] == np.float32(shortest[time, station])
+
+
+def test_a_correction_is_available_when_it_came_and_a_repetition_when_it_first_did(archive: Archive) -> None:
+    first = reports([2, 3], np.ones((2, 3)))
+    again = first.assign_coords(available_time=first["available_time"] + 5 * HOUR)
+    archive.observe(first)
+    assert archive.observe(again) == ()
+    corrected = again.copy(deep=True)
+    corrected["temperature_2m"].values[0, 1] = 7.0
+    archive.observe(corrected)
+    came = archive.stored("202507")["available_time"].values
+    expected = np.repeat(first["available_time"].values[:, None], 3, axis=1)
+    expected[0, 1] += 5 * HOUR
+    assert np.array_equal(came, expected)
+
+
+def test_what_cannot_be_read_goes_to_quarantine_once(archive: Archive) -> None:
+    flaws = (Flaw("a/line.csv", "no number", 7, b"whole file"), Flaw("b.csv", "the provider does not have it (yet)"))
+    source = Source(reports([2], np.ones((1, 3))), flaws=flaws)
+    report = observe(archive.root, archive.manifest, REGION, source, HERE, START, START + 9 * HOUR)
+    assert report.degraded
+    assert report.missing == ({"file": "b.csv", "reason": "the provider does not have it (yet)"},)
+    (kept,) = report.quarantined
+    assert archive.root.read_bytes(kept["kept"]) == b"whole file"
+    assert (kept["file"], kept["part"], kept["reason"]) == ("a/line.csv", 7, "no number")
+    (row,) = archive.manifest.quarantined("observations/test")
+    assert (row.message, row.reason) == (7, "no number")
+    again = observe(archive.root, archive.manifest, REGION, Source(source.found, flaws=flaws[:1]), HERE, START, START + 9 * HOUR)
+    assert again.known == 1
+    assert not again.degraded
+
+
+def test_soundings_have_a_dataset_of_their_own(archive: Archive) -> None:
+    lang = next(station for station in REGION.stations if station.id == "lang")
+
+    def sounding(levels: int, hour: int) -> xr.Dataset:
+        values = np.stack([1e5 - 1e4 * np.arange(levels), *(np.full(levels, float(hour)) for _ in range(5))], axis=1)
+        time = START + hour * HOUR
+        return profiles({(lang.id, time): (time + HOUR, values)}, [lang])
+
+    for levels, hour in ((3, 2), (5, 14), (4, 2)):
+        source = Source(reports([2], np.ones((1, 3))), soundings=sounding(levels, hour))
+        assert observe(archive.root, archive.manifest, REGION, source, HERE, START, START + 9 * HOUR).soundings == 1
+    revision = archive.manifest.latest("soundings/test", "202507")
+    assert revision is not None
+    stored = archive.root.open_store(revision.path).load()
+    assert dict(stored.sizes) == {"profile": 2, "level": 5}
+    assert np.isfinite(stored["pressure"].values).sum(axis=1).tolist() == [4, 5]  # the second one of 00 UTC replaced the first
+    assert stored["time"].values.tolist() == [(START + hour * HOUR).astype(int) for hour in (2, 14)]
