@@ -23,7 +23,7 @@ PREFIX: Final = "observations/"
 LOOK_SECONDS: Final = 30.0
 """The manifest is asked for newer reports at most this often."""
 SEASON_DAYS: Final = 45
-LEAST_SEASON: Final = 60
+LEAST_SEASON: Final = 30
 """Fewer observed days than this within the season: all days are counted, and the answer says so."""
 HOUR = np.timedelta64(1, "h")
 

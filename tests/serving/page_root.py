@@ -16,7 +16,6 @@ from data_catalog.settings import Settings
 from data_catalog.store import Root
 from models.base import to_quantiles
 from pipelines.inputs import LEADS
-from pipelines.observe import add_quality, file_months
 from pipelines.products import daily, probabilities, rain_risk
 from pipelines.publish import announce, publish, root_attributes
 from tests.serving.served import settings_on
@@ -35,8 +34,9 @@ def make_root(folder: Path) -> Settings:
     settings = settings_on(folder)
     region, root = settings.load_region(), Root.open(settings)
     with mock.patch("data_catalog.files._sync"), Manifest.open(settings.manifest) as manifest:
-        observed = reports(region)
-        file_months(root, manifest, "test-network", add_quality(observed), available_time=INIT)
+        for month, part in reports(region).groupby("time.month"):
+            ref = root.write_store("archive/observations/test-network", f"2025{month:02d}", {"": part}, part.attrs)
+            manifest.add_revision("observations/test-network", f"2025{month:02d}", ref, available_time=INIT)
         for init_time, lag in ((BEFORE, 0), (INIT, 12)):
             groups = cycle_groups(region, init_time)
             states = {name: {"status": "present", "lag_hours": 0, "content_hash": ""} for name in SOURCES}
@@ -63,7 +63,7 @@ def weather(region: Region, init_time: np.datetime64, seed: int) -> dict[str, np
     places = len(region.operating) + LATITUDE.size * LONGITUDE.size
     hours = LEADS.astype(float)
     local = (hours + (init_time.astype("datetime64[h]").astype(int) + 7)) % 24
-    mean = 30.0 - 9.0 * np.clip((hours - 100) / 24, 0, 1) + 4.0 * np.cos((local - 14) / 24 * 2 * np.pi)
+    mean = 30.0 - 9.0 * np.clip((hours - 112) / 6, 0, 1) + 4.0 * np.cos((local - 14) / 24 * 2 * np.pi)
     spread = 0.4 + hours / 120
     shape = (hours.size, places, MEMBERS)
     shared = rng.normal(size=(1, 1, MEMBERS)) * spread[:, None, None]
@@ -122,11 +122,8 @@ def members_of(region: Region, init_time: np.datetime64, seed: int, place: str) 
 
 def models(forecasters: Mapping[str, xr.Dataset]) -> xr.Dataset:
     names = list(forecasters)
-    parts = [
-        xr.Dataset({variable: to_quantiles(members[variable]) for variable in members.data_vars}).drop_vars("lead_time_bounds", errors="ignore")
-        for members in forecasters.values()
-    ]
-    joined = xr.concat(parts, dim="forecaster").assign_coords(forecaster=np.array(names, dtype=object))
+    parts = [xr.Dataset({name: to_quantiles(members[name]) for name in members.data_vars}) for members in forecasters.values()]
+    joined = xr.concat(parts, dim="forecaster", coords="minimal", compat="override").assign_coords(forecaster=np.array(names, dtype=object))
     weights = np.full((len(names), LEADS.size), 1 / len(names), dtype=np.float32)
     found = {f"weight_{name}": (("forecaster", "lead_time"), weights) for name in forecasters["climatology"].data_vars}
     pairs = {"pairs_temperature_2m": ("lead_time", np.full(LEADS.size, 640, dtype=np.int32))}

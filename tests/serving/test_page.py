@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_catalog.regions import load_region
 from data_catalog.settings import Settings
 from tests.serving.page_root import BEFORE, HOUR, INIT, MEMBERS, make_root
 from tests.serving.served import Client, serving
@@ -40,11 +39,11 @@ def store(settings: Settings, group: str, key: str = "20250710T00Z") -> xr.Datas
     return xr.open_zarr(path, group=group, chunks=None)
 
 
-def test_the_index_lists_cycles_newest_first_and_the_rules_of_the_region(client: Client) -> None:
+def test_the_index_lists_cycles_newest_first_and_the_rules_of_the_region(client: Client, settings: Settings) -> None:
     index = ask(client, "index")
     assert [one["init_time"] for one in index["cycles"]] == ["2025-07-10T00:00Z", "2025-07-09T12:00Z"]
     assert index["region"]["offset_hours"] == 7
-    assert [station["id"] for station in index["region"]["stations"]] == [one.id for one in load_region().operating]
+    assert [station["id"] for station in index["region"]["stations"]] == [one.id for one in settings.load_region().operating]
 
 
 def test_a_lagged_centre_shows_the_run_that_stands_in_and_a_missing_one_none(client: Client) -> None:
