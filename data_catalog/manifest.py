@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -291,6 +291,17 @@ class Manifest:
         raise ManifestError(
             f"{_ATTEMPTS} other writers recorded revisions of {dataset} {key} first; find out what keeps writing it, then run again."
         )
+
+    def amend(self, revision: Revision, details: Mapping[str, Any]) -> Revision:
+        """Replace what is said of a recorded revision, whose content stays: what it lacks has got another reason since.
+
+        Raises:
+            ManifestError: The database refused or could not be reached.
+        """
+        here = tuple(_revisions.c[name] == getattr(revision, name) for name in ("dataset", "key", "revision"))
+        with self._explained(), self._engine.begin() as connection:
+            connection.execute(sa.update(_revisions).where(*here).values(details=dict(details)))
+        return replace(revision, details=details)
 
     def latest(self, dataset: str, key: str, *, available_before: np.datetime64 | None = None) -> Revision | None:
         """The newest revision of (dataset, key) that was available at that time (its end included), None if there is none."""

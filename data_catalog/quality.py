@@ -141,6 +141,7 @@ def outlying(variable: str, fields: Sequence[Placed]) -> dict[int, str]:
 
 _SMOOTH: Final = frozenset(_FAR) - {"relative_humidity_2m"}
 _ROWS: Final = 12.0          # robust standard deviations; simulated weather reaches ten in thirteen thousand fields
+_FLAT: Final = 0.004         # of the farthest that a point may stand out: a step below 0.05 K or 10 Pa does no harm
 
 
 def shifted_rows(variable: str, fields: Sequence[Placed]) -> dict[int, str]:
@@ -171,7 +172,7 @@ def shifted_rows(variable: str, fields: Sequence[Placed]) -> dict[int, str]:
     height, unevenness = bends.mean(axis=2), bends.std(axis=2)
     usual = 1.4826 * np.median(np.abs(height), axis=0)
     packing = np.array([one.step for one in fields])[:, None]
-    odd = (np.abs(height) > _ROWS * usual + 2 * packing) & (np.abs(height) > 2 * unevenness)
+    odd = (np.abs(height) > _ROWS * usual + 2 * packing + _FLAT * _FAR[variable]) & (np.abs(height) > 2 * unevenness)
     units = VARIABLES[variable].units
     return {
         int(place): f"{variable}: rows stand apart by {np.abs(height[place]).max():.3g} {units} along their whole length: damaged packing"
@@ -206,3 +207,16 @@ def frozen(variable: str, fields: Sequence[Placed]) -> dict[int, str]:
             found[place] = f"{variable} of member {one.member} is that of member {fields[same].member} at {one.lead / 3600:g} h"
         before[one.member] = place
     return found
+
+
+def repeated(variable: str, values: np.ndarray, before: np.ndarray) -> str:
+    """Why a field is not believed that is, bit by bit, the one at the same lead of another cycle; "" where it is another one.
+
+    Args:
+        variable: A name of the catalog.
+        values: The field. (latitude, longitude)
+        before: That of the cycle before, NaN where it has none. (latitude, longitude)
+    """
+    if variable not in _VARYING or values.size < 4 or not np.array_equal(values, before):
+        return ""
+    return f"{variable} is that of the cycle before: production is stuck"

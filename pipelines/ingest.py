@@ -6,9 +6,11 @@ reason, never deleted; every message is accounted for.
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import hashlib
 import re
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -21,17 +23,21 @@ import xarray as xr
 from data_catalog import faults, quality
 from data_catalog.archive import Refused, assemble, cycle_key
 from data_catalog.dimensions import ENSEMBLE_MEMBER, LATITUDE, LEAD_TIME, LONGITUDE
-from data_catalog.errors import SourceError
+from data_catalog.errors import DecodeError, NotAvailableError, SourceError
 from data_catalog.grib import DecodePool, Quarantined, Skipped, Source, Taken
+from data_catalog.grib.grid import Edges, Mesh
 from data_catalog.manifest import Manifest, MessageRow, QuarantineRow, Revision
 from data_catalog.regions import Region
-from data_catalog.sources.base import FieldKey, GridSource, Progress, Span, Transport, silent
+from data_catalog.sources.base import Coordinates, FieldKey, FieldSource, GridSource, Plan, Progress, Span, Transport, silent
+from data_catalog.sources.transport import merge_ranges
 from data_catalog.store import Root
 from data_catalog.variables import VARIABLES
 
 _HOUR: Final = np.timedelta64(1, "h")
-_FETCHES: Final = 4             # downloads side by side
+_FETCHES: Final = 8             # downloads side by side, of which each host takes no more than it allows
 _AHEAD: Final = 16              # downloads held in memory before they are decoded
+_NEAR: Final = 1 << 18          # octets between two messages that are rather read than asked around: a twentieth of a second at 5 MB/s
+_MOST: Final = 1 << 23          # octets of several messages read together
 _REFUSED: Final = ("file", "message", "part", "reason", "kept")
 
 
@@ -176,30 +182,33 @@ def ingest_cycle(
     root: Root,
     manifest: Manifest,
     region: Region,
-    source: GridSource,
+    source: GridSource | FieldSource,
     transport: Transport,
     init_time: np.datetime64,
     *,
     available_time: np.datetime64 | None = None,
     workers: int = 2,
     timeout: float = 120.0,
+    pool: DecodePool | None = None,
     progress: Progress = silent,
 ) -> IngestReport:
     """Bring one cycle of a source into the archive as far as it is there.
 
     What the archive has already is not fetched again. A cycle that lacks fields is stored all the same, marked incomplete with what is
-    missing and why; run again later, the rest becomes a new revision. Nothing new leaves the present revision as it is.
+    missing and why; run again later, the rest becomes a new revision. Nothing new leaves the present revision as it is, but for the
+    reasons: a cycle that its provider has withdrawn since stays in the archive, and says so.
 
     Args:
         root: Where the archive is.
         manifest: Where it is recorded.
         region: The box to keep.
         source: What to ingest.
-        transport: Reads its bytes.
+        transport: Reads its bytes; an archive that is opened (:class:`FieldSource`) reads its own.
         init_time: Of the cycle, UTC.
         available_time: When the data was at hand, UTC; default: now.
         workers: Decoding processes.
         timeout: Seconds one message may take.
+        pool: Decodes, in place of ``workers`` processes of this call's own.
         progress: Told of every field.
 
     Returns:
@@ -209,42 +218,132 @@ def ingest_cycle(
         NotAvailableError: Nothing of this cycle is there yet.
         StoreError: The archive cannot be written.
     """
-    name = source.spec.dataset
-    expected = source.expected(init_time)
+    name, expected = source.spec.dataset, source.expected(init_time)
     latest = manifest.latest(name, cycle_key(init_time))
     if latest is not None and latest.complete and latest.details.get("expected") == _fingerprint(expected):
         return IngestReport(name, init_time, latest, (), (), ())
-    plan = source.plan(init_time, transport)
     there = frozenset() if latest is None else _keys(root.open_store(latest.path).load())
-    wanted = _wanted(plan.spans, there)
-    book = _Book(root, manifest, name, {source_name: [span.key for span in spans] for source_name, spans in wanted.items()})
-    book.reasons.update(plan.missing)
+    book = _Book(root, manifest, name)
     found: list[Taken] = []
-    with DecodePool(workers, timeout) as pool:
-        for done, outcome in enumerate(pool.decode(_fetched(wanted, transport, book), _edges(region)), start=1):
-            progress(name, min(done, len(wanted)), len(wanted))
-            if not isinstance(outcome, Taken):
-                book.add(outcome)
-            elif reason := _contradiction(outcome, wanted[outcome.source.name], init_time):
-                book.refuse(outcome, reason)
-            elif _key(outcome) in expected:
-                found.append(outcome)
-            else:
-                book.add(Skipped(outcome.source, outcome.message, outcome.part, f"not expected of {name}"))
+    notes: tuple[str, ...] = ()
+    try:
+        if isinstance(source, FieldSource):
+            found = _opened(source, init_time, _edges(region), expected, progress)
+        else:
+            progress(f"{name} index", 0, 0)
+            plan = source.plan(init_time, transport)
+            notes = plan.notes
+            with contextlib.nullcontext(pool) if pool else DecodePool(workers, timeout) as decoder:
+                found = _decoded(source, plan, there, transport, decoder, _edges(region), book, progress)
+    except SourceError as error:
+        if latest is None:
+            raise
+        # What is there stays, whatever the provider says of it now.
+        book.reasons |= dict.fromkeys(expected - there, str(error))
     faults.at("ingest.decoded")
-    believed = _believed(found, book, name)
+    believed = _fresh(_believed(found, book, name), _before(root, manifest, name, init_time), book)
     revision = latest
     if believed:
         stored = _store(
-            root, manifest, name, init_time, believed, available_time=available_time, expected=expected, reasons=book.reasons,
-            notes=plan.notes,
+            root, manifest, name, init_time, believed, available_time=available_time, expected=expected, reasons=book.reasons, notes=notes,
             attributes={"title": source.spec.title, "simulated": source.spec.simulated, "licence": source.spec.licence},
         )    # fmt: skip
         revision, there = stored.revision, stored.keys
         book.take(believed, name, stored)
     book.write()
+    missing = _missing(expected, there, book.reasons)
+    if revision is not None and revision == latest and not revision.complete:
+        revision = manifest.amend(revision, _details(expected, missing, notes))
     taken = tuple(sorted({_key(outcome) for outcome in believed} & there))
-    return IngestReport(name, init_time, revision, taken, _missing(expected, there, book.reasons), tuple(book.quarantined))
+    return IngestReport(name, init_time, revision, taken, missing, tuple(book.quarantined))
+
+
+def _decoded(
+    source: GridSource, plan: Plan, there: frozenset[FieldKey], transport: Transport, pool: DecodePool,
+    edges: Edges, book: _Book, progress: Progress,
+) -> list[Taken]:    # fmt: skip
+    """Fetch and decode what is planned and not there yet; what is not as promised goes to the book."""
+    spec, expected = source.spec, source.expected(plan.init_time)
+    wanted = _wanted(plan.spans, there)
+    book.promised = {name: [span.key for span in spans] for name, spans in wanted.items()}
+    book.reasons |= dict(plan.missing)
+    mesh = None if plan.coordinates is None or not wanted else _mesh(plan.coordinates, transport, pool, edges)
+    found, total, done = [], len(plan.spans) - sum(span.key in there for span in plan.spans), 0
+    for outcome in pool.decode(_fetched(wanted, transport, book), edges, mesh=mesh):
+        if not isinstance(outcome, Taken):
+            book.add(outcome)
+            continue
+        outcome = replace(outcome, field=replace(outcome.field, member=outcome.field.member - spec.first_number))
+        if reason := _contradiction(outcome, wanted[outcome.source.name], plan.init_time):
+            book.refuse(outcome, reason)
+        elif _key(outcome) in expected:
+            found.append(outcome)
+            progress(spec.dataset, done := min(done + 1, total), total)
+        else:
+            book.add(Skipped(outcome.source, outcome.message, outcome.part, f"not expected of {spec.dataset}"))
+    return _on_one_grid(found, spec.grid, book)
+
+
+def _on_one_grid(found: Sequence[Taken], name: str, book: _Book) -> list[Taken]:
+    """What is on the grid of a name, or on the commonest; the rest goes to the book."""
+    grids = Counter(outcome.field.attributes["grid"] for outcome in found)
+    expected = name or (grids.most_common(1)[0][0] if grids else "")
+    for outcome in found:
+        if (grid := outcome.field.attributes["grid"]) != expected:
+            book.refuse(outcome, f"{outcome.field.variable} is on the grid {grid}, expected {expected}: its coordinates have changed")
+    return [outcome for outcome in found if outcome.field.attributes["grid"] == expected]
+
+
+def _opened(
+    source: FieldSource, init_time: np.datetime64, edges: Edges, wanted: frozenset[FieldKey], progress: Progress
+) -> list[Taken]:
+    """The fields of a cycle in an archive."""
+    found = []
+    for field in source.fields(init_time, edges, wanted):
+        name = f"{source.spec.hosts[0].url}#{field.variable}"
+        found.append(Taken(Source(name, data=np.ascontiguousarray(field.values).tobytes()), field))
+        progress(source.spec.dataset, len(found), len(wanted))
+    return found
+
+
+def _mesh(coordinates: Coordinates, transport: Transport, pool: DecodePool, edges: Edges) -> Mesh:
+    """The cells of an unstructured grid.
+
+    Raises:
+        SourceError: Its coordinates cannot be had.
+    """
+    files = [Source(url, data=_unpacked(url, transport.read(url))) for url in (coordinates.latitude, coordinates.longitude)]
+    try:
+        return pool.mesh(files[0], files[1], coordinates.spacing, edges)
+    except DecodeError as error:
+        raise SourceError(f"The coordinates of the cells cannot be used: {error}.") from error
+
+
+def _before(root: Root, manifest: Manifest, name: str, init_time: np.datetime64) -> xr.Dataset | None:
+    """The newest cycle before this one, None where there is none."""
+    earlier = [one for one in manifest.revisions(name, key_to=cycle_key(init_time), latest_only=True) if one.key != cycle_key(init_time)]
+    return root.open_store(earlier[-1].path).load() if earlier else None
+
+
+def _fresh(found: Sequence[Taken], before: xr.Dataset | None, book: _Book) -> list[Taken]:
+    """What is not the cycle before over again; the rest goes to the book."""
+    if before is None:
+        return list(found)
+    leads = {lead: place for place, lead in enumerate(before[LEAD_TIME].values.astype("timedelta64[s]"))}
+    members = {int(member): place for place, member in enumerate(before[ENSEMBLE_MEMBER].values)}
+    kept = []
+    for outcome in found:
+        one = outcome.field
+        lead, member = leads.get(one.lead_time.astype("timedelta64[s]")), members.get(one.member)
+        reason = ""
+        if lead is not None and member is not None and one.variable in before:
+            same = before[one.variable].transpose(LEAD_TIME, ENSEMBLE_MEMBER, LATITUDE, LONGITUDE)[lead, member].values
+            reason = quality.repeated(one.variable, one.values, same)
+        if reason:
+            book.refuse(outcome, reason)
+        else:
+            kept.append(outcome)
+    return kept
 
 
 def _fingerprint(keys: frozenset[FieldKey]) -> str:
@@ -269,41 +368,92 @@ def _wanted(spans: Sequence[Span], there: frozenset[FieldKey]) -> dict[str, list
     return found
 
 
-def _edges(region: Region) -> tuple[float, float, float, float]:
+def _edges(region: Region) -> Edges:
     return region.latitude_north, region.latitude_south, region.longitude_west, region.longitude_east
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One read: the bytes [start, stop) of a file, and the parts of it that are wanted, by name."""
+
+    url: str
+    start: int
+    stop: int | None
+    parts: Mapping[str, tuple[int, int | None]]
+
+
+def _requests(wanted: Mapping[str, Sequence[Span]]) -> Iterator[_Request]:
+    """What to read of each file: ranges that lie near each other in one."""
+    files: dict[str, dict[str, tuple[int, int | None]]] = defaultdict(dict)
+    for name, spans in wanted.items():
+        files[spans[0].url][name] = spans[0].start, spans[0].stop
+    for url, parts in files.items():
+        bounded = {name: (start, stop) for name, (start, stop) in parts.items() if stop is not None}
+        for start, stop in merge_ranges(list(bounded.values()), _NEAR, _MOST):
+            yield _Request(url, start, stop, {name: part for name, part in bounded.items() if start <= part[0] and part[1] <= stop})
+        for name, (start, _) in parts.items():
+            if name not in bounded:
+                yield _Request(url, start, None, {name: (start, None)})
+
+
+def _read(request: _Request, transport: Transport) -> list[tuple[str, bytes | SourceError]]:
+    """The octets of each part; where they cannot be had together, each is asked for alone."""
+    try:
+        data = transport.read(request.url, request.start, request.stop)
+    except SourceError as error:
+        if len(request.parts) == 1 or isinstance(error, NotAvailableError):
+            return [(name, error) for name in request.parts]
+        alone = (_Request(request.url, start, stop, {name: (start, stop)}) for name, (start, stop) in request.parts.items())
+        return [answer for one in alone for answer in _read(one, transport)]
+    first = request.start
+    return [(name, data[start - first : None if stop is None else stop - first]) for name, (start, stop) in request.parts.items()]
 
 
 def _fetched(wanted: Mapping[str, Sequence[Span]], transport: Transport, book: _Book) -> Iterator[Source]:
     """The octets of each span, a few downloads at a time; what cannot be had is put down as missing."""
-    waiting: deque[tuple[str, Future[bytes]]] = deque()
-    todo = iter(wanted.items())
+    waiting: deque[Future[list[tuple[str, bytes | SourceError]]]] = deque()
+    todo = _requests(wanted)
     with ThreadPoolExecutor(_FETCHES, thread_name_prefix="fetch") as threads:
         while True:
-            while len(waiting) < _AHEAD and (entry := next(todo, None)) is not None:
-                span = entry[1][0]
-                waiting.append((entry[0], threads.submit(transport.read, span.url, span.start, span.stop)))
+            while len(waiting) < _AHEAD and (request := next(todo, None)) is not None:
+                waiting.append(threads.submit(_read, request, transport))
             if not waiting:
                 return
-            name, future = waiting.popleft()
-            try:
-                data = future.result()
-            except SourceError as error:
-                book.blame(name, str(error))
-                continue
-            faults.at("ingest.fetched")
-            yield Source(name, data=data)
+            for name, data in waiting.popleft().result():
+                if isinstance(data, SourceError):
+                    book.blame(name, str(data))
+                    continue
+                faults.at("ingest.fetched")
+                book.came(name, data)
+                yield Source(name, data=_unpacked(wanted[name][0].url, data))
+
+
+def _unpacked(url: str, data: bytes) -> bytes:
+    """The file in a bzip2 file, as far as it goes; what is none stays as it is, for the decoder to say so."""
+    if not url.endswith(".bz2"):
+        return data
+    try:
+        return bz2.BZ2Decompressor().decompress(data)
+    except OSError:
+        return data
 
 
 def _contradiction(outcome: Taken, spans: Sequence[Span], init_time: np.datetime64) -> str:
-    """Why a message is not what the index says of it, or ""."""
+    """Why a message is not what was promised of it, or ""."""
     found, promised = outcome.field, [span.key for span in spans]
-    if not outcome.source.data.startswith(b"GRIB") or outcome.message > 1:
+    whole_file = spans[0].start == 0 and spans[0].stop is None
+    if not whole_file and (not outcome.source.data.startswith(b"GRIB") or outcome.message > 1):
         return "the octets that the index names do not hold one message from its start to its end"
     if found.init_time != init_time:
         return f"a message of {found.init_time} in the cycle of {init_time}"
     if _key(outcome) not in promised and outcome.part == 1:
-        return f"the index says {promised[0]}, the message holds {_key(outcome)}"
+        says = "the name of its file" if whole_file else "the index"
+        return f"{says} says {_words(promised[0])}, the message holds {_words(_key(outcome))}"
     return ""
+
+
+def _words(key: FieldKey) -> str:
+    return f"{key.variable} of member {key.member} at {key.lead_hours} h"
 
 
 def _key(outcome: Taken) -> FieldKey:
@@ -325,6 +475,12 @@ def _missing(
     expected: frozenset[FieldKey], there: frozenset[FieldKey], reasons: Mapping[FieldKey, str]
 ) -> tuple[tuple[FieldKey, str], ...]:
     return tuple((key, reasons.get(key, "the provider does not have it (yet)")) for key in sorted(expected - there))
+
+
+def _details(expected: frozenset[FieldKey], missing: Sequence[tuple[FieldKey, str]], notes: Sequence[str]) -> dict[str, Any]:
+    """What the manifest says of a revision."""
+    lacking = [[key.variable, key.lead_hours, key.member, reason] for key, reason in missing]
+    return {"missing": lacking, "notes": list(notes), "expected": _fingerprint(expected)}
 
 
 def _believed(found: Sequence[Taken], book: _Book, dataset: str | None) -> list[Taken]:
@@ -405,10 +561,9 @@ def _store(
         ref = root.write_store(f"archive/{name}", key, {"": data}, {"dataset": name, **(attributes or {})})
         if latest is not None and ref.content_hash == latest.content_hash:
             return _Stored(latest, there, tuple(refused))
-        missing = [[one.variable, one.lead_hours, one.member, reason] for one, reason in _missing(expected, there, explained)]
         revision = manifest.add_revision(
             name, key, ref, available_time=np.datetime64("now") if available_time is None else available_time,
-            complete=expected <= there, details={"missing": missing, "notes": list(notes), "expected": _fingerprint(expected)},
+            complete=expected <= there, details=_details(expected, _missing(expected, there, explained), notes),
         )    # fmt: skip
         if revision.revision <= (0 if latest is None else latest.revision + 1):
             return _Stored(revision, there, tuple(refused))
@@ -418,11 +573,9 @@ def _store(
 class _Book:
     """What became of every field, for the report and the manifest; refused messages are copied to quarantine."""
 
-    def __init__(
-        self, root: Root, manifest: Manifest, dataset: str = "", promised: Mapping[str, Sequence[FieldKey]] | None = None
-    ) -> None:
+    def __init__(self, root: Root, manifest: Manifest, dataset: str = "") -> None:
         self._root, self._manifest, self._dataset = root, manifest, dataset
-        self._promised = promised or {}
+        self.promised: Mapping[str, Sequence[FieldKey]] = {}
         self._hashes: dict[str, str] = {}
         self._copies: dict[str, str] = {}
         self._rows: list[MessageRow] = []
@@ -431,9 +584,13 @@ class _Book:
         self.quarantined: list[Row] = []
         self.reasons: dict[FieldKey, str] = {}
 
+    def came(self, source: str, data: bytes) -> None:
+        """Put down the hash of what the provider sent."""
+        self._hashes[source] = hashlib.sha256(data).hexdigest()
+
     def blame(self, source: str, reason: str) -> None:
-        """Put a reason down for every field that the index promised there."""
-        self.reasons |= dict.fromkeys(self._promised.get(source, ()), reason)
+        """Put a reason down for every field that was promised there and has none."""
+        self.reasons = dict.fromkeys(self.promised.get(source, ()), reason) | self.reasons
 
     def add(self, outcome: Skipped | Quarantined) -> None:
         """Account for a field that was not decoded or is not wanted."""
@@ -446,8 +603,11 @@ class _Book:
 
     def refuse(self, outcome: Taken, reason: str) -> None:
         """Account for a decoded field that is not believed."""
-        self.blame(outcome.source.name, reason)
-        self.reasons[_key(outcome)] = reason
+        key = _key(outcome)
+        if key not in self.promised.get(outcome.source.name, (key,)):
+            self.blame(outcome.source.name, reason)
+        else:
+            self.reasons[key] = reason
         self._quarantine(outcome.source, outcome.message, outcome.part, reason)
 
     def take(self, outcomes: Sequence[Taken], dataset: str, stored: _Stored) -> None:

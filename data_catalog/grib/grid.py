@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from data_catalog.errors import DecodeError
 from data_catalog.grib.messages import signed, unsigned
 
 Edges = tuple[float, float, float, float]
@@ -22,7 +23,7 @@ _REGULAR: Final = {(1, 0): "latlon", (1, 4): "gaussian", (2, 0): "latlon", (2, 4
 _KINDS: Final = {
     (1, 1): "Mercator", (1, 3): "Lambert", (1, 5): "polar stereographic", (1, 10): "rotated", (1, 50): "spectral",
     (2, 1): "rotated", (2, 10): "Mercator", (2, 20): "polar stereographic", (2, 30): "Lambert", (2, 50): "spectral",
-    (2, 90): "space view", (2, 101): "unstructured",
+    (2, 90): "space view", (2, 101): "unstructured, without the coordinates of its cells",
 }    # fmt: skip
 
 
@@ -102,6 +103,73 @@ def read_grid(section: bytes, edition: int, edges: Edges) -> Grid | str:
         _name(found, latitude, spacing, longitude, step), latitude[rows], kept, _places(found, rows[:, None], columns[None, :]),
         found.across * found.down, 0 if found.scanning & 0x20 else found.across,
     )    # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mesh:
+    """An unstructured grid within a region.
+
+    Attributes:
+        identity: Its reference and UUID, as section 3 of GRIB 2 has them.
+        grid: A regular lattice over the region, and for each of its points the nearest cell.
+    """
+
+    identity: bytes
+    grid: Grid
+
+    def read(self, section: bytes) -> Grid | str:
+        """The points of a field on this grid, or the reason in words why there are none."""
+        if unsigned(section, 12, 2) != _UNSTRUCTURED:
+            return "grid not read: not the unstructured grid that its source has"
+        if _identity(section) != self.identity:
+            return f"grid not read: the unstructured grid {_identity(section).hex()} is not that of the coordinates, {self.identity.hex()}"
+        return self.grid
+
+
+_UNSTRUCTURED: Final = 101      # grid definition template
+
+
+def _identity(section: bytes) -> bytes:
+    return section[18:35]       # octets 19, number of the grid in its reference, and 20 to 35, UUID
+
+
+def make_mesh(section: bytes, latitude: np.ndarray, longitude: np.ndarray, spacing: float, edges: Edges) -> Mesh:
+    """Bring an unstructured grid to a regular lattice on whole steps of ``spacing`` in a box, by the nearest cell.
+
+    Args:
+        section: Section 3 of a field on the grid.
+        latitude: Of the cell centres, degrees. (cell,)
+        longitude: Likewise.
+        spacing: Of the lattice in degrees.
+        edges: The box.
+
+    Raises:
+        DecodeError: A point of the lattice has no cell within two steps of it.
+    """
+    from scipy.spatial import cKDTree
+
+    north, south, west, east = edges
+    rows = np.round(np.arange(np.floor(north / spacing + 1e-6), np.ceil(south / spacing - 1e-6) - 1, -1.0) * spacing, _DIGITS)
+    columns = np.round(np.arange(np.ceil(west / spacing - 1e-6), np.floor(east / spacing + 1e-6) + 1) * spacing, _DIGITS)
+    margin = 2.0 * spacing
+    beside = (longitude - west + margin) % 360.0 <= east - west + 2.0 * margin
+    near = np.flatnonzero((latitude <= north + margin) & (latitude >= south - margin) & beside)
+    points = _unit(*(axis.ravel() for axis in np.meshgrid(rows, columns, indexing="ij")))
+    if not near.size:
+        raise DecodeError("the unstructured grid has no cell in the region")
+    distance, nearest = cKDTree(_unit(latitude[near], longitude[near])).query(points)
+    farthest = float(np.degrees(np.max(distance)))
+    if farthest > margin:
+        raise DecodeError(f"a point of the region is {farthest:.2f} degrees from the nearest cell of the unstructured grid")
+    index = np.ascontiguousarray(near[nearest].reshape(rows.size, columns.size), dtype=np.int32)
+    grid = Grid(_degrees(spacing), rows, columns, index, latitude.size, note="unstructured grid: nearest cell")
+    return Mesh(_identity(section), grid)
+
+
+def _unit(latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
+    """Points on the unit sphere, (point, 3)."""
+    phi, lam = np.radians(latitude), np.radians(longitude)
+    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
 
 
 def _describe(section: bytes, edition: int) -> _Description | str:
@@ -198,11 +266,13 @@ def _name(found: _Description, latitude: np.ndarray, spacing: float, longitude: 
     if found.gaussian:
         return f"n{found.parallels}"
 
-    def text(degrees: float) -> str:
-        return f"{degrees:.4f}".rstrip("0").ljust(len(f"{degrees:.0f}") + 3, "0").replace(".", "p")
-
     def between(first: float, width: float) -> bool:
         return width > 0 and abs(first / width - round(first / width)) > 1e-3
 
-    name = text(spacing) if abs(spacing - step) < 1e-4 else f"{text(spacing)}x{text(step)}"
+    name = _degrees(spacing) if abs(spacing - step) < 1e-4 else f"{_degrees(spacing)}x{_degrees(step)}"
     return f"{name}c" if between(float(latitude[0]), spacing) or between(float(longitude[0]), step) else name
+
+
+def _degrees(width: float) -> str:
+    """``0p25``, ``1p00``, ``0p125``."""
+    return f"{width:.4f}".rstrip("0").ljust(len(f"{width:.0f}") + 3, "0").replace(".", "p")

@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from data_catalog.errors import DecodeError, WorkerDiedError
-from data_catalog.grib.grid import Edges, Grid, read_grid
+from data_catalog.grib.grid import Edges, Grid, Mesh, make_mesh, read_grid
 from data_catalog.grib.messages import Flaw, Header, Piece, message_bytes, plan_cut, read_header, scan
 from data_catalog.grib.vocabulary import Meaning, dataset_name, describe, meaning
 from data_catalog.grib.worker import Answer, Job
@@ -139,9 +139,9 @@ class _Slot:
     """A place in the order of outcomes, empty while a worker has its message."""
 
     job: Job | None = None
-    finish: Callable[[Answer], Outcome] | None = None
-    fail: Callable[[DecodeError], Outcome] | None = None
-    outcome: Outcome | None = None
+    finish: Callable[[Answer], Outcome | Answer] | None = None
+    fail: Callable[[DecodeError], Outcome | Answer] | None = None
+    outcome: Outcome | Answer | None = None
 
 
 class _Worker:
@@ -216,7 +216,38 @@ class DecodePool:
         """Process ids of the workers that run now."""
         return tuple(worker.process.pid for worker in self._workers)
 
-    def decode(self, sources: Iterable[Source | Path], edges: Edges, *, keep_unknown: bool = False) -> Iterator[Outcome]:
+    def mesh(self, latitude: Source, longitude: Source, spacing: float, edges: Edges) -> Mesh:
+        """The cells of an unstructured grid in a region, from the two files that have their coordinates.
+
+        Args:
+            latitude: Of the cells, degrees; one message.
+            longitude: Likewise.
+            spacing: Of the regular lattice to which the nearest cells are brought, degrees.
+            edges: North, south, west, east of the region in degrees.
+
+        Raises:
+            DecodeError: The files are no coordinates of one grid that covers the region.
+        """
+        (first, north), (second, east) = self._whole(latitude), self._whole(longitude)
+        if first != second or north.shape != east.shape:
+            raise DecodeError(f"{latitude.name} and {longitude.name} are of different grids")
+        return make_mesh(first, north, east, spacing, edges)
+
+    def _whole(self, source: Source) -> tuple[bytes, np.ndarray]:
+        """Section 3 and all values of the one message in a source's octets."""
+        found = next(scan(source.data))
+        if isinstance(found, Flaw):
+            raise found.error
+        header, octets = read_header(source.data, found), message_bytes(source.data, found)
+        job = Job("", 0, len(octets), octets, np.arange(header.points), header.points, None, False, False)
+        (answer,) = self._run(iter([_Slot(job, lambda answer: answer, lambda error: Answer(None, str(error)))]))
+        if answer.values is None:
+            raise DecodeError(f"{source.name}: {answer.reason}")
+        return header.grid, answer.values
+
+    def decode(
+        self, sources: Iterable[Source | Path], edges: Edges, *, keep_unknown: bool = False, mesh: Mesh | None = None
+    ) -> Iterator[Outcome]:
         """Decode what the region and the catalog want of each source.
 
         Sources are drawn as workers become free, so an iterator over thousands of downloads never holds more than a few of them.
@@ -225,17 +256,18 @@ class DecodePool:
             sources: Files, or octets in memory.
             edges: North, south, west, east of the region in degrees.
             keep_unknown: Keep what the catalog has no word for, under ecCodes' name and in its own units.
+            mesh: The unstructured grid that everything is on.
 
         Yields:
             One outcome for each field of each message, in the order of the sources and of the messages in them.
         """
+        named = (source if isinstance(source, Source) else Source(str(source), source) for source in sources)
+        return self._run(slot for source in named for slot in _slots(source, edges, keep_unknown, mesh))
+
+    def _run(self, todo: Iterator[_Slot]) -> Iterator[Any]:
+        """Outcomes of slots, in their order."""
         slots: deque[_Slot] = deque()
         waiting: deque[_Slot] = deque()
-        todo = (
-            slot
-            for source in sources
-            for slot in _slots(source if isinstance(source, Source) else Source(str(source), source), edges, keep_unknown)
-        )
         more = True
         while more or slots:
             while more and len(waiting) < _BATCH * self._count and len(slots) < _OPEN:
@@ -248,7 +280,7 @@ class DecodePool:
                     waiting.append(slot)
             self._hand_over(waiting)
             while slots and slots[0].outcome is not None:
-                yield slots.popleft().outcome    # type: ignore[misc]
+                yield slots.popleft().outcome
             if slots and self._workers:
                 self._listen(waiting)
 
@@ -309,12 +341,12 @@ class DecodePool:
         waiting.extendleft(reversed(worker.slots))
 
 
-def _slots(source: Source, edges: Edges, keep_unknown: bool) -> Iterator[_Slot]:
+def _slots(source: Source, edges: Edges, keep_unknown: bool, mesh: Mesh | None) -> Iterator[_Slot]:
     """A slot for each field of a source, already filled where the header decides."""
     try:
         with _opened(source) as data:
             for found in scan(data):
-                yield _slot(source, data, found, edges, keep_unknown)
+                yield _slot(source, data, found, edges, keep_unknown, mesh)
     except OSError as error:
         yield _Slot(outcome=Quarantined(source, 0, 0, DecodeError(f"the file cannot be read: {error}")))
 
@@ -332,7 +364,7 @@ def _opened(source: Source) -> Iterator[bytes | mmap.mmap]:
             yield mapped
 
 
-def _slot(source: Source, data: Any, found: Piece | Flaw, edges: Edges, keep_unknown: bool) -> _Slot:
+def _slot(source: Source, data: Any, found: Piece | Flaw, edges: Edges, keep_unknown: bool, mesh: Mesh | None) -> _Slot:
     if isinstance(found, Flaw):
         return _Slot(outcome=Quarantined(source, found.message, 0, found.error))
     message, part = found.message, found.part
@@ -346,7 +378,7 @@ def _slot(source: Source, data: Any, found: Piece | Flaw, edges: Edges, keep_unk
         return _Slot(outcome=Skipped(source, message, part, f"no vocabulary: {describe(header)}"))
     if known is not None and known.process != "instant" and header.end <= 0:
         return _Slot(outcome=Skipped(source, message, part, f"an interval of no length: {known.variable} at the start of the forecast"))
-    grid = read_grid(header.grid, found.edition, edges)
+    grid = read_grid(header.grid, found.edition, edges) if mesh is None else mesh.read(header.grid)
     if isinstance(grid, str):
         return _Slot(outcome=Skipped(source, message, part, grid))
     whole = source.path is not None and found.parts == 1

@@ -7,7 +7,7 @@ decode in worker processes, ``pipelines.ingest`` puts the pieces together. Provi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
@@ -19,6 +19,8 @@ from data_catalog.errors import NotAvailableError
 from data_catalog.variables import VARIABLES
 
 if TYPE_CHECKING:
+    from data_catalog.grib import Field
+    from data_catalog.grib.grid import Edges
     from data_catalog.observations import Reports
 
 _HOUR: Final = np.timedelta64(1, "h")
@@ -125,6 +127,8 @@ class GridSpec:
         lead_hours: Leads of its longest cycle that are read.
         members: Number of members.
         variables: Names of the catalog that it offers.
+        not_at_start: Those that have nothing at lead 0 though the catalog knows them as instants: the highest gust of the hours before.
+        first_number: What its files call our member 0: 1 where there is no control.
         grid: Name of its grid, as :func:`data_catalog.grib.grid.read_grid` gives it; a field on another one is not believed. "" takes any.
         since: First cycle in this form, None for unknown.
         until: Last cycle, None while there are new ones.
@@ -140,6 +144,8 @@ class GridSpec:
     lead_hours: tuple[int, ...]
     members: int
     variables: tuple[str, ...]
+    not_at_start: tuple[str, ...] = ()
+    first_number: int = 0
     grid: str = "0p25"
     since: np.datetime64 | None = None
     until: np.datetime64 | None = None
@@ -193,6 +199,29 @@ class GridSource(Protocol):
 
         Raises:
             NotAvailableError: No index of this cycle is there yet.
+        """
+        ...
+
+
+@runtime_checkable
+class FieldSource(Protocol):
+    """A provider of gridded forecasts that can be opened and cut without decoding GRIB: an archive in Zarr."""
+
+    @property
+    def spec(self) -> GridSpec:
+        """What this source declares."""
+        ...
+
+    def expected(self, init_time: np.datetime64) -> frozenset[FieldKey]:
+        """Every field a complete cycle has; interval variables have none at lead 0."""
+        ...
+
+    def fields(self, init_time: np.datetime64, edges: Edges, wanted: frozenset[FieldKey]) -> Iterator[Field]:
+        """The wanted fields of a cycle that are there, cut to a box (north, south, west, east in degrees).
+
+        Raises:
+            NotAvailableError: No such cycle, or nothing of it is there yet.
+            SourceError: The archive cannot be read.
         """
         ...
 
@@ -267,12 +296,13 @@ def lead_steps(*pieces: tuple[int, int, int]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=64)
 def expected_keys(spec: GridSpec, last_lead: int | None = None) -> frozenset[FieldKey]:
-    """Every field of a complete cycle up to a lead: all variables, leads and members, without interval variables at lead 0."""
+    """Every field of a complete cycle up to a lead: all variables, leads and members, at lead 0 only those there."""
+    late = {name for name in spec.variables if VARIABLES[name].has_interval} | set(spec.not_at_start)
     return frozenset(
         FieldKey(variable, lead, member)
         for variable in spec.variables
         for lead in spec.lead_hours
-        if (last_lead is None or lead <= last_lead) and (lead > 0 or not VARIABLES[variable].has_interval)
+        if (last_lead is None or lead <= last_lead) and (lead > 0 or variable not in late)
         for member in range(spec.members)
     )
 

@@ -12,8 +12,9 @@ from typing import Final, TypeVar
 
 from data_catalog.errors import UnknownNameError
 from data_catalog.settings import Settings
-from data_catalog.sources import ecmwf, gauges, ghcnh, iem, isd, metar, ncep, simulated, synop, wis2
+from data_catalog.sources import dwd, ecmwf, gauges, ghcnh, iem, isd, metar, ncep, simulated, synop, wis2
 from data_catalog.sources.base import GridSource, GridSpec, Host, StationSource, StationSpec, Transport
+from data_catalog.sources.reforecast import REFORECAST
 from data_catalog.sources.transport import FolderTransport, HttpTransport
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 def grid_sources(settings: Settings) -> dict[str, GridSource]:
     """Every gridded source by dataset: the simulated centres first, then the public ones."""
-    public: tuple[GridSource, ...] = (*ncep.SOURCES, *ecmwf.SOURCES)
+    public: tuple[GridSource, ...] = (*ncep.SOURCES, *ecmwf.SOURCES, *dwd.SOURCES, REFORECAST)
     return {**simulated.grid_sources(settings.profile), **{source.spec.dataset: source for source in public}}
 
 
