@@ -15,7 +15,7 @@ import numpy as np
 
 from data_catalog.simulated.climate import Climate, hours_since_1970
 from data_catalog.simulated.noise import BANDS, Band, Floats, Latent, ride, truth_amplitudes
-from data_catalog.simulated.skill import SHARED, SHARED_VARIANCE, correlation, known_together, member_noise, odds, path
+from data_catalog.simulated.skill import correlation, known_together, member_noise, odds, path
 from data_catalog.simulated.slots import Kind, Sight
 from data_catalog.simulated.view import View
 from data_catalog.simulated.weather import Bases, Faults
@@ -45,9 +45,8 @@ class Centre:
 def _signal_path(seed: int, centre: Centre, latent: Latent, band: Band, init: float, hours: Floats) -> tuple[Floats, Floats]:
     """What a centre has seen of a band: its path X, shape (time, 2 * modes), and the odds s, shape (time,)."""
     known = odds(band.number, hours - init, centre.skill)
-    noise = [path(seed, owner, latent, band, init, hours, centre.skill) for owner in (SHARED, centre.number)]
-    true = truth_amplitudes(seed, latent, band, hours)
-    seen = known[:, None] * true + np.sqrt(SHARED_VARIANCE) * noise[0] + np.sqrt(1.0 - SHARED_VARIANCE) * noise[1]
+    noise = path(seed, centre.number, latent, band, init, hours, centre.skill)
+    seen = known[:, None] * truth_amplitudes(seed, latent, band, hours) + noise
     return seen, known
 
 
@@ -110,12 +109,12 @@ class Forecast(View):
             (the first lead's interval begins at 0); at lead 0 both are NaN.
         """
         leads = np.array(lead_hours)
-        rain, short_wave = self.hourly(self.init + np.arange(1.0, leads[-1] + 1.0), bases)
-        found = self.instants(self.init + leads.astype(np.float64), bases, rain[np.maximum(leads - 1, 0)])
-        found["precipitation_amount"] = _over_steps(rain, leads)
+        hourly = self.hourly(self.init + np.arange(1.0, leads[-1] + 1.0), bases)
+        found = self.instants(self.init + leads.astype(np.float64), bases, hourly.at(np.maximum(leads - 1, 0)))
+        found["precipitation_amount"] = _over_steps(hourly.rain, leads)
         steps = np.diff(leads, prepend=0).astype(np.float64)[:, None, None]
         with np.errstate(invalid="ignore"):
-            found["downward_short_wave_radiation_flux_surface"] = _over_steps(short_wave, leads) / steps
+            found["downward_short_wave_radiation_flux_surface"] = _over_steps(hourly.short_wave, leads) / steps
         return {name: np.asarray(values, dtype=np.float32) for name, values in found.items()}
 
 

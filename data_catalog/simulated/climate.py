@@ -50,10 +50,10 @@ def by_month(values: Sequence[float], hours: Floats) -> Floats:
 
 # January to December.
 _CONVECTIVE: Final = (0.0, 0.0, 0.15, 0.5, 0.9, 1.0, 1.0, 1.0, 0.9, 0.6, 0.25, 0.0)  # share of the rain
-_TEMPERATURE_SD: Final = (2.4, 2.6, 2.3, 2.0, 1.7, 1.5, 1.45, 1.4, 1.3, 1.7, 2.0, 2.2)  # K, beside surges and heat
+_TEMPERATURE_SD: Final = (2.8, 2.8, 2.5, 2.2, 1.9, 1.7, 1.7, 1.6, 1.5, 1.9, 2.2, 2.5)  # K, beside surges and heat
 _PRESSURE: Final = (1020.0, 1018.0, 1015.0, 1011.5, 1007.5, 1003.5, 1003.0, 1004.0, 1008.5, 1013.5, 1017.0, 1020.0)  # hPa
 _PRESSURE_SD: Final = (2.6, 2.8, 2.8, 2.6, 2.2, 1.9, 1.9, 1.9, 2.0, 2.0, 2.2, 2.4)  # hPa
-_CLOUD: Final = (0.72, 0.85, 0.92, 0.80, 0.60, 0.62, 0.60, 0.60, 0.50, 0.45, 0.45, 0.50)  # rank of the rain latent with half cover
+_CLOUD: Final = (0.95, 1.10, 1.15, 0.98, 0.68, 0.68, 0.66, 0.67, 0.62, 0.64, 0.65, 0.72)  # rank of the rain latent with half cover
 _MONSOON_EAST: Final = (-1.6, -1.7, -1.6, -1.4, -1.0, -0.4, -0.3, -0.5, -0.9, -1.3, -1.4, -1.5)  # m/s
 _MONSOON_NORTH: Final = (-1.3, -0.6, 0.4, 1.2, 1.6, 1.7, 1.7, 1.0, -0.3, -1.2, -1.6, -1.6)  # m/s
 _SURGE_DRYING: Final = (0.25, 0.05, -0.05, 0.0, 0.1, 0.2, 0.2, 0.2, 0.3, 0.45, 0.5, 0.45)  # K of depression per K of cold: moist in spring
@@ -91,9 +91,9 @@ def local_hour(hours: Floats, longitude: Floats) -> Floats:
 
 def _day_shape(hour: Floats) -> Floats:
     """Rise from 5.5 to 14.5 h, then decay: 0 to 1."""
-    rising = np.clip(np.sin(np.pi * (hour - 5.5) / 18.0), 0.0, 1.0) ** 1.6
-    falling = np.exp(-((((hour - 14.5) % 24.0) / 6.2) ** 1.15))
-    return np.where((hour >= 5.5) & (hour <= 14.5), np.maximum(rising, np.exp(-((15.0 / 6.2) ** 1.15))), falling)
+    rising = np.clip(np.sin(np.pi * (hour - 5.5) / 18.0), 0.0, 1.0) ** 2.0
+    falling = np.exp(-((((hour - 14.5) % 24.0) / 5.2) ** 1.05))
+    return np.where((hour >= 5.5) & (hour <= 14.5), np.maximum(rising, np.exp(-((15.0 / 5.2) ** 1.05))), falling)
 
 
 _DAY_SHAPE_MEAN: Final = float(_day_shape(np.arange(0.0, 24.0, 0.05)).mean())

@@ -61,7 +61,7 @@ class Heat(Kind):
 
     def draw(self, generator: np.random.Generator, slot: int) -> Floats:
         """End and size, K."""
-        chance, jitter, strength = generator.random(), generator.random(), generator.gamma(4.0, 0.25)
+        chance, jitter, strength = generator.random(), generator.random(), generator.gamma(8.0, 0.125)
         onset = (slot + jitter) * self.hours
         return np.array([onset, strength * _HEAT_SIZE * (chance < _HEAT_CHANCE[month_of(onset)])])
 
@@ -79,7 +79,7 @@ class Typhoon(Kind):
         """Landfall, wind, latitude, heading and speed."""
         chance, jitter = generator.random(), generator.random()
         latitude, heading, speed = generator.normal(20.3, 0.8), generator.normal(288.0, 12.0), max(generator.normal(18.0, 4.0), 9.0)
-        wind = 22.0 + generator.gamma(2.0, 6.0)
+        wind = 20.0 + generator.gamma(2.0, 4.0)
         onset = (slot + jitter) * self.hours
         return np.array([onset, wind * (chance < _TYPHOON_CHANCE[month_of(onset)]), latitude, heading, speed])
 
@@ -203,7 +203,7 @@ def typhoon(hours: Floats, points: Points, parameters: Floats) -> Vortex:
     east = speed_there * np.cos(turned) + carried * (speed * np.sin(course))[:, None]
     north = speed_there * np.sin(turned) + carried * (speed * np.cos(course))[:, None]
     deficit = _AIR_DENSITY * np.e * wind**2 / _SHAPE_B
-    strength = np.minimum(wind / 30.0, 1.4)
+    strength = np.minimum(wind / 26.0, 1.4)
     latent = strength * (1.4 * np.exp(-((far / _RAIN_KM) ** 2)) - 0.4 * np.exp(-(((far - _RING_KM) / 250.0) ** 2)))
     return Vortex(latent, deficit * -np.expm1(-ratio), east, north)
 

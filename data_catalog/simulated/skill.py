@@ -7,7 +7,8 @@ has seen of a wave's true amplitude Z is the path
 
 and its signal S = X / (1 + s) has E[Z | S] = S and correlation rho with Z (Liptser and Shiryaev, Statistics of Random Processes, ch. 7). As
 the lead falls s grows and X goes on from where it was: the newest run knows all that older runs knew, and two successive runs agree as
-much as they should. Half of the variance of B is shared by all centres, or the pool of them would be far too good.
+much as they should. Most of the variance of B is shared by all centres, or the
+pool of them would be far too good.
 
 B is kept as independent increments, one for each day on which a forecast starts, so that any run can be had on its own.
 """
@@ -21,16 +22,19 @@ import numpy as np
 
 from data_catalog.simulated.noise import Band, Floats, Latent, between_knots, normals
 
-_AT_START: Final = (0.97, 0.92, 0.80, 0.50, 0.20)  # R0 by band
-_HOURS: Final = (190.0, 90.0, 45.0, 18.0, 7.0)  # T by band
+_AT_START: Final = (0.95, 0.88, 0.72, 0.42, 0.15)  # R0 by band
+_HOURS: Final = (230.0, 110.0, 50.0, 18.0, 7.0)  # T by band
 HORIZON: Final = 384.0
 """Hours; nothing is known beyond."""
 
 SHARED: Final = 0
 """Number of the errors that all centres have in common; a centre's own have its number."""
 
-SHARED_VARIANCE: Final = 0.5
-_STREAM, _BRIDGE = 64, 128  # streams of the generator; the owner's number is added
+SHARED_VARIANCE: Final = 0.65
+"""Share of the errors' variance that all centres have in common."""
+
+_STREAM, _BRIDGE, _MEMBERS = 64, 128, 192  # streams of the generator; the owner's number is added
+_MOST_SKILL: Final = 1.5  # factor on time scales that no centre passes
 _NOTHING: Final = 1e-3  # odds that are not worth keeping
 
 
@@ -62,12 +66,12 @@ def _days_known(band: int, skill: float) -> int:
     return int(np.flatnonzero(odds(band, lead, skill) > _NOTHING).max(initial=0)) + 1
 
 
-def path(seed: int, owner: int, latent: Latent, band: Band, init: float, hours: Floats, skill: float) -> Floats:
-    """B(s) of a run, shape (time, 2 * modes): its variance is s.
+def path(seed: int, centre: int, latent: Latent, band: Band, init: float, hours: Floats, skill: float) -> Floats:
+    """B(s) of a centre's run, shape (time, 2 * modes): its variance is s, and most of it is that of all centres.
 
     Args:
         seed: The world.
-        owner: Whose errors.
+        centre: Number of the centre, > 0.
         latent: Of which latent field.
         band: Of which band.
         init: Start of the run, hours since 1970.
@@ -76,25 +80,30 @@ def path(seed: int, owner: int, latent: Latent, band: Band, init: float, hours: 
     """
     newest, share = divmod(init / 24.0, 1.0)
     day = int(newest)
-    days = _days_known(band.number, skill)
+    starts = np.arange(day - _days_known(band.number, skill), day + 1)
+    known = odds(band.number, hours - 24.0 * np.append(starts[0] - 1, starts)[:, None], skill)  # (start, time)
+    weights = np.sqrt(np.diff(known, axis=0)).astype(np.float32)
     found = np.zeros((hours.size, 2 * band.modes), dtype=np.float32)
-    for start in range(day - days, day + 1):
-        gained = odds(band.number, hours - 24.0 * start, skill) - odds(band.number, hours - 24.0 * (start - 1), skill)
-        found += np.sqrt(gained).astype(np.float32)[:, None] * _increment(seed, owner, latent, band, start, hours)
+    for start, weight in zip(starts, weights, strict=True):
+        found += weight[:, None] * _at(_increment(seed, centre, latent, band, int(start)), band, latent, int(start), hours)
     if share > 0.0:  # between two days' runs: a Brownian bridge from one to the other
-        before = odds(band.number, hours - 24.0 * day, skill)
-        whole = odds(band.number, hours - 24.0 * (day + 1), skill) - before
-        part = odds(band.number, hours - init, skill) - before
+        whole = odds(band.number, hours - 24.0 * (day + 1), skill) - known[-1]
+        part = odds(band.number, hours - init, skill) - known[-1]
         ratio = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0.0)
-        found += (ratio * np.sqrt(whole)).astype(np.float32)[:, None] * _increment(seed, owner, latent, band, day + 1, hours)
-        aside = _at(_draws(seed, _BRIDGE + owner, latent, band, round(init)), band, latent, day, hours)
+        ahead = _at(_increment(seed, centre, latent, band, day + 1), band, latent, day + 1, hours)
+        aside = _at(_draws(seed, _BRIDGE + centre, latent, band, round(init)), band, latent, day, hours)
+        found += (ratio * np.sqrt(whole)).astype(np.float32)[:, None] * ahead
         found += np.sqrt(np.clip(part * (1.0 - ratio), 0.0, None)).astype(np.float32)[:, None] * aside
     return found
 
 
-def _increment(seed: int, owner: int, latent: Latent, band: Band, start: int, hours: Floats) -> Floats:
-    """What the runs of a day learn anew, unit variance, shape (time, 2 * modes)."""
-    return _at(_draws(seed, _STREAM + owner, latent, band, start), band, latent, start, hours)
+@lru_cache(maxsize=2048)
+def _increment(seed: int, centre: int, latent: Latent, band: Band, start: int) -> Floats:
+    """What the runs of a day learn anew, at knots: unit variance, partly the same for all centres. Later runs ask for it again."""
+    shared, own = (_draws(seed, _STREAM + owner, latent, band, start) for owner in (SHARED, centre))
+    found = np.float32(np.sqrt(SHARED_VARIANCE)) * shared + np.float32(np.sqrt(1.0 - SHARED_VARIANCE)) * own
+    found.setflags(write=False)
+    return found
 
 
 def _at(draws: Floats, band: Band, latent: Latent, start: int, hours: Floats) -> Floats:
@@ -103,14 +112,11 @@ def _at(draws: Floats, band: Band, latent: Latent, start: int, hours: Floats) ->
     return between_knots(position, draws, 0)
 
 
-@lru_cache(maxsize=4096)
 def _draws(seed: int, stream: int, latent: Latent, band: Band, number: int) -> Floats:
-    """Draws at knots over the horizon, shape (knot, 2 * modes): one run's error, asked for again by the runs after it."""
-    span = min(HORIZON, 24.0 * _days_known(band.number, 1.5)) + 72.0
+    """Draws at knots over the time that a band is known, shape (knot, 2 * modes)."""
+    span = min(HORIZON, 24.0 * _days_known(band.number, _MOST_SKILL)) + 72.0
     knots = int(np.ceil(span / (band.knot_hours * latent.slow))) + 2
-    found = normals(seed, (stream, latent.number, band.number), number, (knots, 2 * band.modes))
-    found.setflags(write=False)
-    return found
+    return normals(seed, (stream, latent.number, band.number), number, (knots, 2 * band.modes))
 
 
 def member_noise(seed: int, owner: int, latent: Latent, band: Band, init: float, hours: Floats, members: int) -> Floats:
@@ -126,9 +132,6 @@ def member_noise(seed: int, owner: int, latent: Latent, band: Band, init: float,
 
     found: Floats = np.cos(angle) * of(int(day))
     return found if share == 0.0 else found + np.sin(angle) * of(int(day) + 1)
-
-
-_MEMBERS: Final = 192
 
 
 def known_together(known: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:

@@ -46,12 +46,12 @@ class Truth(View):
 
         Interval variables are of the hour before; the extremes of temperature are those of its two ends and its middle.
         """
-        rain, short_wave = self.hourly(hours, bases)
-        found = self.instants(hours, bases, rain)
-        around = [found["temperature_2m"], *(self.temperature(hours - back, bases, rain) for back in (0.5, 1.0))]
+        hourly = self.hourly(hours, bases)
+        found = self.instants(hours, bases, hourly)
+        around = [found["temperature_2m"], *(self.temperature(hours - back, bases, hourly) for back in (0.5, 1.0))]
         found["temperature_2m_max"] = np.max(around, axis=0)
         found["temperature_2m_min"] = np.min(around, axis=0)
-        found["precipitation_amount"] = rain
-        found["precipitation_surface"] = rain / np.float32(3600.0)
-        found["downward_short_wave_radiation_flux_surface"] = short_wave
+        found["precipitation_amount"] = hourly.rain
+        found["precipitation_surface"] = hourly.rain / np.float32(3600.0)
+        found["downward_short_wave_radiation_flux_surface"] = hourly.short_wave
         return {name: values[:, 0, :] for name, values in found.items()}

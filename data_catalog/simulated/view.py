@@ -20,6 +20,27 @@ _NO_DRIZZLE: Final = -9.0
 
 
 @dataclass(frozen=True, eq=False)
+class Hourly:
+    """What belongs to hours, each (time, member, point): rain in mm, mean short wave in W m-2, and the latents in their middle.
+
+    Attributes:
+        rain: mm.
+        short_wave: W m-2.
+        wet: Rain latent with what typhoons and stalled rain add.
+        drizzle: Drizzle latent above its threshold.
+    """
+
+    rain: Floats
+    short_wave: Floats
+    wet: Floats
+    drizzle: Floats
+
+    def at(self, chosen: np.ndarray) -> Hourly:
+        """Some of the hours."""
+        return Hourly(self.rain[chosen], self.short_wave[chosen], self.wet[chosen], self.drizzle[chosen])
+
+
+@dataclass(frozen=True, eq=False)
 class View(ABC):
     """A picture of the atmosphere.
 
@@ -89,22 +110,22 @@ class View(ABC):
             found[season] = rain.drizzle_excess(at, bases.points, latent)
         return found
 
-    def hourly(self, ends: Floats, bases: Bases) -> tuple[Floats, Floats]:
-        """Rain in mm and mean short wave in W m-2 of the hours that end at ``ends``, each (time, member, point), float32."""
+    def hourly(self, ends: Floats, bases: Bases) -> Hourly:
+        """What belongs to the hours that end at ``ends``."""
         middle, points, faults = ends - 0.5, bases.points, self.faults
         latent, excess = self.shower_latent(middle, bases), self.drizzle_excess(middle, bases)
         shifted = latent + (rain.diurnal(middle, points, faults.early) + faults.wet)[:, None, :].astype(np.float32)
         amount = faults.rain * rain.rate(self.climate, middle, shifted, len(bases.wet)) + rain.drizzle(excess)
         cloud = weather.cloud_fraction(middle, latent, excess, faults)
-        return amount.astype(np.float32), weather.short_wave_hour(points, ends, cloud).astype(np.float32)
+        return Hourly(amount.astype(np.float32), weather.short_wave_hour(points, ends, cloud).astype(np.float32), latent, excess)
 
-    def drivers(self, hours: Floats, bases: Bases, rain_before: Floats) -> weather.Drivers:
+    def drivers(self, hours: Floats, bases: Bases, before: Hourly) -> weather.Drivers:
         """Everything that the weather of instants is made of.
 
         Args:
             hours: Shape (time,).
             bases: Where.
-            rain_before: Rain of the hour before, mm, shape (time, member, point).
+            before: Of the hours that end at ``hours``, or nearly so.
         """
         points = bases.points
         flow = self.amplitudes(FLOW, hours, len(bases.flow))
@@ -122,25 +143,25 @@ class View(ABC):
             east[active] += vortex.east
             north[active] += vortex.north
         return weather.Drivers(
-            wet=self.shower_latent(hours, bases),
+            wet=before.wet,
             air=weather.project(self.amplitudes(AIR, hours, len(bases.air)), weather.AIR_WEIGHTS, bases.air),
             flow=weather.project(flow, weather.FLOW_WEIGHTS, bases.flow),
             flow_east=weather.project(flow, weather.FLOW_WEIGHTS, bases.flow_east),
             flow_north=weather.project(flow, weather.FLOW_WEIGHTS, bases.flow_north),
-            drizzle=self.drizzle_excess(hours, bases),
+            drizzle=before.drizzle,
             cold=cold,
             rush=rush,
             hot=hot,
             fall=fall,
             vortex_east=east,
             vortex_north=north,
-            rain=rain_before,
+            rain=before.rain,
         )
 
-    def instants(self, hours: Floats, bases: Bases, rain_before: Floats) -> dict[str, Floats]:
+    def instants(self, hours: Floats, bases: Bases, before: Hourly) -> dict[str, Floats]:
         """Weather at instants by variable, shape (time, member, point); see :meth:`drivers`."""
-        return weather.instants(self.climate, bases.points, hours, self.drivers(hours, bases, rain_before), self.faults)
+        return weather.instants(self.climate, bases.points, hours, self.drivers(hours, bases, before), self.faults)
 
-    def temperature(self, hours: Floats, bases: Bases, rain_before: Floats) -> Floats:
+    def temperature(self, hours: Floats, bases: Bases, before: Hourly) -> Floats:
         """Temperature at instants alone, shape (time, member, point): what daily extremes are taken from."""
-        return weather.temperature(self.climate, bases.points, hours, self.drivers(hours, bases, rain_before), self.faults)
+        return weather.temperature(self.climate, bases.points, hours, self.drivers(hours, bases, before), self.faults)

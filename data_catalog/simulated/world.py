@@ -28,8 +28,8 @@ CENTRES: Final[Mapping[str, Centre]] = MappingProxyType(
         # A large ensemble on a coarse grid: no small showers, rain too often and too light, convection early, mountains and city unseen.
         simulated.GLOBAL_EPS: Centre(
             1, 20, 0.45, 1.0,
-            Faults(temperature=-0.4, winter_temperature=0.5, day_range=0.85, dryness=0.6, wind=1.10, pressure=40.0, cloud=-0.10, wet=0.20,
-                   rain=0.85, early=3.0, surge=0.90, heat=0.60, city=0.0),
+            Faults(temperature=-0.3, winter_temperature=0.5, day_range=0.85, dryness=0.6, wind=1.10, pressure=40.0, cloud=-0.10, wet=0.15,
+                   rain=0.80, early=3.0, surge=0.90, heat=0.60, city=0.0),
             bands=4,
         ),
         # A small one on a fine grid: sharper, warmer, too sure of itself.
@@ -41,7 +41,7 @@ CENTRES: Final[Mapping[str, Centre]] = MappingProxyType(
         # One run of the global model: everything too wet and too windy.
         simulated.GLOBAL_DET: Centre(
             3, 1, 1.0, 0.9,
-            Faults(temperature=-0.8, winter_temperature=0.4, day_range=0.90, dryness=0.2, wind=1.20, pressure=20.0, wet=0.15, rain=0.90,
+            Faults(temperature=-0.5, winter_temperature=0.4, day_range=0.90, dryness=0.2, wind=1.20, pressure=20.0, wet=0.15, rain=0.90,
                    early=2.0, surge=0.95, heat=0.70, city=0.0),
         ),
         # A large learned ensemble: skilful and well spread, but smooth, with weak rain.

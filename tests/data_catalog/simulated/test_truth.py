@@ -151,7 +151,7 @@ def test_seasons_and_hours_are_those_of_hanoi(climate: Climate, record: dict[str
 
 @pytest.mark.slow
 def test_neighbours_agree_more_than_distant_places(truth: Truth, cells: Bases) -> None:
-    rain = truth.hourly(sequence("2021-07-01", 24 * 20), cells)[0][:, 0].reshape(-1, 24, 19, 33).sum(axis=1)
+    rain = truth.hourly(sequence("2021-07-01", 24 * 20), cells).rain[:, 0].reshape(-1, 24, 19, 33).sum(axis=1)
     near = np.corrcoef(rain[:, :, :-1].ravel(), rain[:, :, 1:].ravel())[0, 1]
     far = np.corrcoef(rain[:, :, :-8].ravel(), rain[:, :, 8:].ravel())[0, 1]
     assert near > 0.75
