@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
+import struct
 import sys
 from http import HTTPStatus
 from typing import Any, Final
@@ -63,7 +64,7 @@ class Doorkeeper:
             if waiting:
                 oldest = next(iter(waiting))
                 del waiting[oldest]
-                oldest.transport.abort()
+                oldest.hang_up()
 
     def forget(self, connection: GuardedProtocol) -> None:
         """No longer among those to be closed."""
@@ -78,7 +79,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._begun = 0
         self._head_bytes = 0
+        self._dribbled = 0
+        self._in_head = False
         self.url = b""
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
@@ -99,32 +103,38 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Part of a request; a head that grows beyond bounds ends the connection."""
-        self._head_bytes += len(data)
+        begun = self._begun
         super().data_received(data)
-        if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("")
+        if self._in_head and self._begun == begun:
+            self._dribbled += len(data)
+            if self._dribbled > HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("")
 
     def send_400_response(self, msg: str) -> None:
         """The last words to a client whose request cannot be read."""
-        long = len(self.url or b"") > LONGEST_TARGET
-        self.transport.write(TOO_LONG if long else TOO_LARGE if self._head_bytes > HEAD_BYTES else NO_REQUEST)
-        self.transport.close()
+        large = max(self._dribbled, self._head_bytes) > HEAD_BYTES
+        self._end(TOO_LONG if len(self.url) > LONGEST_TARGET else TOO_LARGE if large else NO_REQUEST)
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
+        self._begun += 1
+        self._head_bytes, self._dribbled, self._in_head = 0, 0, True
         self._within("head", HEAD_SECONDS, TOO_SLOW)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, one of very many perhaps."""
+        super().on_header(name, value)
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > HEAD_BYTES:
+            raise ValueError("the head is too long")
 
     def on_headers_complete(self) -> None:
         """The head is whole: it is answered now."""
         self._in_time("head")
+        self._in_head = False
         self.doorkeeper.forget(self)
         super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """The request is whole."""
-        self._head_bytes = 0
-        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The answer is on its way."""
@@ -152,13 +162,33 @@ class GuardedProtocol(HttpToolsProtocol):
             timer.cancel()
 
     def _late(self, words: bytes) -> None:
-        if self.transport.is_closing():
-            return
-        if words and self._head_bytes:
-            self.transport.write(words)
-            self.transport.close()
+        if self._in_head:
+            self._end(words)
         else:
-            self.transport.abort()
+            self.hang_up()
+
+    def _end(self, words: bytes) -> None:
+        """Say something, unless an answer is under way, and close."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(words)
+        self._forsake()
+        self.transport.close()
+
+    def hang_up(self) -> None:
+        """Drop the connection and what was not read of it: a close alone would wait in the kernel for a client that never reads."""
+        self._forsake()
+        listener = self.transport.get_extra_info("socket")
+        if listener is not None and not self.transport.is_closing():
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+    def _forsake(self) -> None:
+        """Nothing more is sent."""
+        self.pipeline.clear()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self.flow.resume_writing()
 
 
 def connection_limit() -> int:
