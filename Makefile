@@ -9,7 +9,7 @@ WORKERS ?= auto
 export DO_NOT_TRACK = 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install run test check bench serve clean
+.PHONY: help install run test check bench serve page clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be made
@@ -40,6 +40,9 @@ bench: $(READY) ## measure against peers; ratios of one run, written to $(ROOT)/
 
 serve: $(READY) ## serve the published ensemble on http://127.0.0.1:8080
 	$(BIN)/giomua serve --root $(ROOT)
+
+page: ## rebuild the forecasters' page after a change in serving/web (needs Node 20.19 or newer)
+	cd serving/web && npm ci --no-audit --no-fund && npm run build
 
 clean: ## remove the environment and caches, never the data
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

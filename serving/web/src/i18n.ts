@@ -499,6 +499,11 @@ export function t(key: Key, values: Record<string, string | number> = {}): strin
     return WORDS[current][key].replace(/\{(\w+)\}/g, (whole, name: string) => (name in values ? String(values[name]) : whole));
 }
 
+/** Whether there are words for a key that came from data. */
+export function isKey(key: string): key is Key {
+    return key in vi;
+}
+
 /** Every {name} of every key, for the test that both languages ask for the same. */
 export function blanks(language: Lang): Record<string, string[]> {
     return Object.fromEntries(Object.entries(WORDS[language]).map(([key, text]) => [key, [...text.matchAll(/\{(\w+)\}/g)].map((m) => m[1] as string).sort()]));

@@ -4,7 +4,7 @@ import { scaleLinear } from "d3-scale";
 import { type HeldOut, type Observed, type Scorecard, type Verification, api } from "../api";
 import { h, paint, s } from "../dom";
 import { num, percent } from "../format";
-import { type Key, forecasterName, lang, t } from "../i18n";
+import { forecasterName, isKey, lang, t } from "../i18n";
 import { RAIN, TEMPERATURE, colorOf, inkOn } from "../palette";
 import { type Context, note, placeName, plainTable, scroll, section, stationOf, values } from "../shared";
 
@@ -33,8 +33,9 @@ function unitOf(variable: string): [string, number] {
 }
 
 function variableName(variable: string): string {
-    const known = t(variable as Key) as string | undefined;
-    return (known ?? variable).split(",")[0] ?? variable;
+    const day = /^(.+)_day_ending_(\d\d)(\d\d)$/.exec(variable);
+    if (day) return `${variableName(day[1] === "precipitation" ? "precipitation_amount" : (day[1] as string))} ${t("ends_at", { time: `${day[2]}:${day[3]}` })}`;
+    return isKey(variable) ? (t(variable).split(",")[0] as string) : variable;
 }
 
 const SHOWN = ["temperature_2m", "precipitation_amount", "wind_speed_10m", "wind_gust_10m", "pressure_reduced_to_mean_sea_level", "dew_point_temperature_2m", "total_cloud_cover_atmosphere"];
