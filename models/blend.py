@@ -135,7 +135,12 @@ EDGES_HOURS: Final = (24.0, 48.0, 72.0, 120.0, 168.0)
 _COARSE: Final = np.unique(np.concatenate([[0, 1, 2, 3, 101, 102, 103, 104], np.arange(4, 101, 3)]))  # levels kept of each forecast
 _KNOTS: Final = np.array([0, 7, 32, 52, 72, 97, len(LEVELS) - 1])  # levels of each forecast at which distributions are compared
 _HALF_LIFE: Final = 1000.0  # days after which a verified forecast counts half
-_TEMPERATURE: Final = 0.01  # relative difference in CRPS that costs a forecaster a factor e of prior weight
+_RECENT: Final = 250.0  # likewise for the recalibration, which follows what drifts
+_SHIFT: Final = 0.1  # width of the Cauchy prior of a recalibration's shift: small ones are doubted, plain ones are believed
+_SLOPE: Final = 0.05  # likewise of the logarithm of its slope
+_DOUBT: Final = 0.5  # prior weight falls by a factor e for every so many standard errors that a forecaster's past CRPS is behind the best,
+_LEVEL: Final = 0.002  # and this much of the best CRPS, which nobody would call behind
+_GOOD: Final = 1.25  # a past CRPS up to so many times the best
 _PULL: Final = 1000.0  # strength of the prior weights: its product with the relative squared departure, over the days verified
 _LEAST: Final = 0.02  # weights smaller than this are none
 _CASES: Final = 4000  # most cases of a bucket that are looked at; more are thinned evenly in time
@@ -443,7 +448,8 @@ _WORDS: Final = {
     "mixture recalibrated": "weighted mixture, recalibrated",
     "average": "weighted average of quantiles",
     "average recalibrated": "weighted average of quantiles, recalibrated",
-    "equal": "equal mixture: learned weights have not paid",
+    "equal": "equal mixture of the good: learned weights have not paid",
+    "half": "half-way between learned and equal weights",
     "alone": "gate: one forecaster alone has been better",
     "alone recalibrated": "gate: one forecaster alone has been better, recalibrated",
 }
@@ -464,7 +470,7 @@ def _judge(data: Evidence, age: np.ndarray, each: np.ndarray) -> str:
     """The candidate with the lowest CRPS on days after those it was learned from; the plain mixture unless another clearly paid."""
     rank = np.argsort(np.argsort(np.unique(np.floor(data.day))))
     position = rank[np.searchsorted(np.unique(np.floor(data.day)), np.floor(data.day))] / max(rank.max(), 1)
-    total = dict.fromkeys(_WORDS, 0.0)
+    total, covered = dict.fromkeys(_WORDS, 0.0), dict.fromkeys(_WORDS, 0.0)
     for begin, end in pairwise(_FOLDS):
         known, later = np.flatnonzero(position <= begin), np.flatnonzero((position > begin) & (position <= end))
         if not len(later):
@@ -472,9 +478,11 @@ def _judge(data: Evidence, age: np.ndarray, each: np.ndarray) -> str:
         judged = data.take(later)
         for name, rule in _rules(data.take(known), age[known], each[known]).items():
             total[name] += float((age[later] * _score(rule, judged)).sum())
-    for name in ("mixture", "average", "alone"):  # a recalibration at next to no cost in CRPS is kept: it is there for the coverage
-        if total[f"{name} recalibrated"] <= total[name] * (1.0 + 0.2 * _MARGIN):
-            del total[name]
+            covered[name] += float((age[later] * (_covered(rule, judged) - 0.9)).sum())
+    for name in ("mixture", "average", "alone"):  # at next to no cost in CRPS what covers better is kept
+        other = f"{name} recalibrated"
+        better = abs(covered[other]) < abs(covered[name]) and total[other] <= total[name] * (1.0 + 0.2 * _MARGIN)
+        del total[name if better or total[other] <= total[name] * (1.0 - _MARGIN) else other]
     plain = min((name for name in total if name.startswith("mixture")), key=lambda name: total[name])
     best = min(total, key=lambda name: total[name])
     return best if total[best] < total[plain] * (1.0 - _MARGIN) else plain
@@ -496,6 +504,13 @@ def _score(rule: _Rule, data: Evidence) -> np.ndarray:
     return np.asarray(2.0 * np.trapezoid(np.maximum(LEVELS * error, (LEVELS - 1.0) * error), LEVELS, axis=1))
 
 
+def _covered(rule: _Rule, data: Evidence) -> np.ndarray:
+    """(n,) share of the probabilities at what was observed, as closely as the instrument tells, that lies between 0.05 and 0.95."""
+    low, high = _shifted(_pit(data, rule[0], rule[1]), rule[2]).astype(np.float64).T
+    inside = np.minimum(high, 0.95) - np.maximum(low, 0.05)
+    return np.asarray(np.where(high > low, np.clip(inside / np.where(high > low, high - low, 1.0), 0.0, 1.0), inside >= 0.0))
+
+
 def _shifted(p: np.ndarray, line: np.ndarray) -> np.ndarray:
     """expit(a + b logit p), which keeps 0 and 1."""
     odds = np.exp(line[1] * _logit(np.clip(p, 1e-12, 1.0 - 1e-12)) + line[0])
@@ -507,21 +522,39 @@ def _rules(data: Evidence, age: np.ndarray, each: np.ndarray) -> dict[str, _Rule
     none = np.array([0.0, 1.0])
     score = np.average(each, axis=0, weights=age)
     days = len(np.unique(np.floor(data.day)))
-    prior = np.exp(-(score / max(score.min(), 1e-12) - 1.0) / _TEMPERATURE)
-    prior /= prior.sum()
+    prior = _prior(each, age, data.day)
     mixed = _mixture_weights(data, age, prior, _PULL / days)
     averaged = _average_weights(data, age, prior, _PULL / days)
-    good = score <= 1.25 * score.min()
+    good = score <= _GOOD * score.min()
+    equal = good / good.sum()
     best = np.eye(len(score))[score.argmin()]
     return {
         "mixture": (mixed, "mixture", none),
         "mixture recalibrated": (mixed, "mixture", _fit_line(_pit(data, mixed, "mixture"), age, days)),
         "average": (averaged, "average", none),
         "average recalibrated": (averaged, "average", _fit_line(_pit(data, averaged, "average"), age, days)),
-        "equal": (good / good.sum(), "mixture", none),
+        "equal": (equal, "mixture", none),
+        "half": (0.5 * (mixed + equal), "mixture", none),
         "alone": (best, "mixture", none),
         "alone recalibrated": (best, "mixture", _fit_line(_pit(data, best, "mixture"), age, days)),
     }
+
+
+def _prior(each: np.ndarray, age: np.ndarray, day: np.ndarray) -> np.ndarray:
+    """(k,) weights by past skill: equal while nobody can tell the forecasters apart, one alone once it is clearly ahead.
+
+    A day's cases share its weather, so the standard error of a difference is that of its daily means.
+    """
+    score = np.average(each, axis=0, weights=age)
+    best, least = int(score.argmin()), max(float(score.min()), 1e-12)
+    _, place = np.unique(np.floor(day), return_inverse=True)
+    total = np.bincount(place, age)
+    behind = each - each[:, [best]]
+    daily = np.stack([np.bincount(place, age * column) for column in behind.T], axis=1) / total[:, None]
+    share = (total / total.sum())[:, None]
+    error = np.sqrt((share**2 * (daily - (share * daily).sum(axis=0)) ** 2).sum(axis=0))
+    prior = np.exp(-(score - least) / (_LEVEL * least + _DOUBT * error))
+    return np.asarray(prior / prior.sum())
 
 
 def _crps_of(difference: np.ndarray, width: np.ndarray) -> np.ndarray:
@@ -611,10 +644,11 @@ def _coarse_cdf(q: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _fit_line(pit: np.ndarray, age: np.ndarray, days: int) -> np.ndarray:
-    """Shift and slope on the logit scale that make the PIT uniform: G(p) = expit(a + b logit p), by interval likelihood.
+    """Shift and slope on the logit scale that make the recent PIT uniform: G(p) = expit(a + b logit p), by interval likelihood.
 
     A case is known to lie between two probabilities, half the gauge's resolution apart: a dry day says only "at most this".
     """
+    age = age ** (_HALF_LIFE / _RECENT)
     ends = np.clip(pit.astype(np.float64), 2e-4, 1.0 - 2e-4)
     ends[:, 0] = np.where(pit[:, 0] <= 0.0, 0.0, np.minimum(ends[:, 0], ends[:, 1] - 1e-5))
     ends[:, 1] = np.where(pit[:, 1] >= 1.0, 1.0, ends[:, 1])
@@ -626,7 +660,7 @@ def _fit_line(pit: np.ndarray, age: np.ndarray, days: int) -> np.ndarray:
         top = np.where(high >= 40.0, 1.0, 1.0 / (1.0 + np.exp(-np.clip(a + b * high, -40, 40))))
         bottom = np.where(low <= -40.0, 0.0, 1.0 / (1.0 + np.exp(-np.clip(a + b * low, -40, 40))))
         value = -(age * np.log(np.maximum(top - bottom, 1e-9))).sum() * scale
-        return float(value + 0.5 * (line[0] / 0.3) ** 2 + 0.5 * (line[1] / 0.15) ** 2)
+        return float(value + np.log1p((line[0] / _SHIFT) ** 2) + np.log1p((line[1] / _SLOPE) ** 2))
 
     found = minimize(cost, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-4, "maxiter": 120})
     return np.array([found.x[0], float(np.exp(found.x[1]))])

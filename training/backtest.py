@@ -36,8 +36,8 @@ Refit = Literal["never", "monthly", "daily"]
 Progress = Callable[[str, int, int], None]
 
 EQUAL, BLEND = "equal_weight", "blend"
-_FIRST_SHARE: Final = 0.4  # of the training days, before its first out-of-fold block
 _TRAINING_BLOCKS: Final = 6  # out-of-fold blocks in the training period
+_GAP: Final = DAY  # on either side of such a block, that nothing is learned from: weather lasts
 _HISTORY_DAYS: Final = 75.0  # recent cycles that a forecaster which looks at verified errors is shown
 _FEWEST_DAYS: Final = 10  # distinct valid days of pairs below which nothing can be learned
 _RAW_SHARE: Final = 0.5  # of the test cases, below which a source is not scored
@@ -90,7 +90,7 @@ class Block:
     Attributes:
         rows: Indices of init_times.
         cutoff: Nothing verified later than this may be learned from.
-        test: Whether it is scored.
+        test: Whether it is scored. Otherwise the block lies in the training period, and what is near it in time is not learned from.
     """
 
     rows: np.ndarray
@@ -286,17 +286,13 @@ def plan(archive: Archive, config: BacktestConfig) -> list[Block]:
 def _training_blocks(
     inits: np.ndarray, valid: np.ndarray, there: np.ndarray, first_test: int, cutoff: np.datetime64, window: int | None
 ) -> list[Block]:
-    """Out-of-fold blocks within the training period, walking forward like the test; with a window, the newest days alone."""
+    """The training period in blocks, each forecast by what was learned from the others; with a window, of the newest days alone."""
     usable = np.flatnonzero(((valid <= cutoff) & there).any(axis=1))
     usable = usable[usable < first_test] if (usable < first_test).any() else usable
     day = inits[usable].astype("datetime64[D]")
-    days = np.unique(day)
-    first = _FIRST_SHARE * len(days)
-    if window is not None:
-        first = max(len(days) - window, min(first, _FIRST_SHARE * window))
-    edges = np.unique(np.linspace(first, len(days), _TRAINING_BLOCKS + 1).round().astype(int))
-    cuts = [usable[(day >= days[low]) & (day <= days[high - 1])] for low, high in pairwise(edges)]
-    return [Block(cut, inits[cut[0]], test=False) for cut in cuts]
+    days = np.unique(day)[-window if window is not None else 0 :]
+    edges = np.unique(np.linspace(0, len(days), _TRAINING_BLOCKS + 1).round().astype(int))
+    return [Block(usable[(day >= days[low]) & (day <= days[high - 1])], cutoff, test=False) for low, high in pairwise(edges)]
 
 
 def _scorable(archive: Archive) -> np.ndarray:
@@ -315,6 +311,14 @@ def visible(archive: Archive, cutoff: np.datetime64, window: int | None) -> np.n
         days = np.unique(archive.valid_time[found & _scorable(archive)].astype("datetime64[D]"))
         if len(days) > window:
             found &= archive.valid_time >= days[-window].astype("datetime64[ns]")
+    return found
+
+
+def _near(archive: Archive, block: Block) -> np.ndarray:
+    """(init_time, lead_time) whether a pair shares weather with a block: it is valid during it, or within :data:`_GAP` of it."""
+    during = archive.valid_time[block.rows]
+    first, last = archive.pairs.frame[INIT_TIME].values[block.rows[0]], during.max()
+    found: np.ndarray = (archive.valid_time >= first - _GAP) & (archive.valid_time <= last + _GAP)
     return found
 
 
@@ -340,6 +344,8 @@ class _Walk:
     def step(self, block: Block) -> None:
         """One block."""
         keep = visible(self.archive, block.cutoff, self.config.window)
+        if not block.test:
+            keep &= ~_near(self.archive, block)
         since = self.archive.valid_time[keep].min() if self.config.window is not None and keep.any() else None
         quantiles = self._forecasts(block, keep, since)
         if block.test:
