@@ -88,13 +88,15 @@ _LAPSE: Final[Mapping[str, float]] = {
     "dew_point_temperature_2m": 0.002,                  # K m-1, of a well-mixed layer
     "pressure_reduced_to_mean_sea_level": 0.0,
 }
-_FAR: Final[Mapping[str, float]] = {
-    "temperature_2m": 8.0,
-    "dew_point_temperature_2m": 8.0,
-    "pressure_reduced_to_mean_sea_level": 500.0,
+_FAR: Final[Mapping[str, tuple[float, float]]] = {
+    "temperature_2m": (13.0, 4.5),
+    "dew_point_temperature_2m": (13.0, 4.5),
+    "pressure_reduced_to_mean_sea_level": (600.0, 300.0),
 }
-"""Distance from what the stations around say, beyond their own spread: ours; a thunderstorm over one of them stays below."""
-_FAR_A_DAY: Final = 0.5             # share of that which is too much as the median of a day: ours; an offset or drift, not a storm
+"""Distance from what the stations around say that is too far at once, and as the median of a day: ours. A thunderstorm over one station
+takes 11 K from it, and stays below the first; an offset or a drift goes beyond the second."""
+_SPREADS: Final = (3.0, 1.0)        # robust standard deviations of the stations around that come on top of each
+_LASTING: Final = 0.4               # share of the limit of a day that a single value of such a day exceeds: ours
 
 _ENVELOPE: Final = (422.0, 0.475)   # world's largest rain in t hours is 422 t^0.475 mm (WMO-No. 1045, PMP manual, 5.7)
 _SATURATED: Final = 0.5             # K that a dew point may exceed the temperature by rounding to whole degrees (HadISD: none)
@@ -139,14 +141,14 @@ def flags(reports: xr.Dataset, others: Sequence[xr.Dataset] = ()) -> dict[str, n
         around = _neighbours(reports, believed, others)
         for name, step in _STEPS.items():
             if name in believed:
-                supported = np.abs(believed[name] - around[name].estimate) <= around[name].limit / 2 if name in around else False
+                near = around.get(name)
+                supported = False if near is None else np.abs(believed[name] - near.estimate) <= near.limit(_FAR[name][1], _SPREADS[1])
                 mark(name, spikes(times, believed[name], step.hours, step.tolerance) & ~np.asarray(supported), JUMP)
         for name, near in around.items():
-            calm = np.where(found[name] == GOOD, believed[name], np.nan)
-            mark(name, _far(times, calm, near), SPATIAL)
+            mark(name, _far(times, np.where(found[name] == GOOD, values[name], np.nan), near, _FAR[name]), SPATIAL)
         for name, where in _stuck(reports, believed):
             mark(name, where, STUCK)
-        for name, where in _contradictions(believed):
+        for name, where in _contradictions({name: np.where(found[name] == GOOD, array, np.nan) for name, array in values.items()}):
             mark(name, where, INCONSISTENT)
         _inherit(found, values)
     for name, array in values.items():
@@ -321,10 +323,14 @@ def _blocked(times: np.ndarray, hourly: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Around:
-    """What the stations around say: an estimate, and how far from it is too far; shape (time, station), NaN where they are too few."""
+    """What the stations around say, and how far they are apart; shape (time, station), NaN where they are too few."""
 
     estimate: np.ndarray
-    limit: np.ndarray
+    spread: np.ndarray
+
+    def limit(self, far: float, spreads: float) -> np.ndarray:
+        """How far from the estimate is too far."""
+        return far + spreads * self.spread
 
 
 def _neighbours(
@@ -348,7 +354,7 @@ def _neighbours(
         level = np.concatenate(columns, axis=1)
         place = np.concatenate(where, axis=0)
         level = level + lapse * np.nan_to_num(place[:, 2])
-        found[name] = _estimate(level, place, len(ids), lapse, _FAR[name])
+        found[name] = _estimate(level, place, len(ids), lapse)
     return found
 
 
@@ -357,7 +363,7 @@ def _places(reports: xr.Dataset) -> np.ndarray:
     return np.stack([np.asarray(reports[name].values, dtype=np.float64) for name in ("latitude", "longitude", "elevation")], axis=1)
 
 
-def _estimate(level: np.ndarray, place: np.ndarray, count: int, lapse: float, far: float) -> _Around:
+def _estimate(level: np.ndarray, place: np.ndarray, count: int, lapse: float) -> _Around:
     """Estimates at the first ``count`` columns of ``level`` (time, station), values reduced to sea level."""
     estimate = np.full((level.shape[0], count), np.nan)
     spread = np.full((level.shape[0], count), np.nan)
@@ -374,7 +380,7 @@ def _estimate(level: np.ndarray, place: np.ndarray, count: int, lapse: float, fa
         middle, deviation = _median_and_deviation(around[enough])
         estimate[enough, column] = middle - lapse * np.nan_to_num(place[column, 2])
         spread[enough, column] = deviation
-    return _Around(estimate, far + 3.0 * spread)
+    return _Around(estimate, spread)
 
 
 def _usual(difference: np.ndarray) -> np.ndarray:
@@ -393,21 +399,25 @@ def _median_and_deviation(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return middle, 1.4826 * np.nanmedian(np.abs(values - middle[:, None]), axis=1)
 
 
-def _far(times: np.ndarray, values: np.ndarray, around: _Around) -> np.ndarray:
-    """Values too far from the stations around: at once, or by half as much through a day."""
+def _far(times: np.ndarray, values: np.ndarray, around: _Around, far: tuple[float, float]) -> np.ndarray:
+    """Values too far from the stations around: at once, or with the median of the day around them."""
     residual = values - around.estimate
-    found = np.abs(residual) > around.limit
-    days = times.astype("datetime64[D]")
-    for day in np.unique(days):
-        rows = np.flatnonzero(days == day)
-        known = np.isfinite(residual[rows]).sum(axis=0) >= 4
-        if known.any():
-            middle = np.zeros(values.shape[1])
-            middle[known] = np.nanmedian(residual[np.ix_(rows, known)], axis=0)
-            limit = np.zeros(values.shape[1])
-            limit[known] = np.nanmedian(around.limit[np.ix_(rows, known)], axis=0)
-            found[rows] |= known & (np.abs(middle) > _FAR_A_DAY * limit)
-    return np.asarray(found & np.isfinite(residual))
+    limit = around.limit(far[1], _SPREADS[1])
+    day = _middle_of_day(times, residual)
+    lasting = (np.abs(day) > limit) & (np.abs(residual) > _LASTING * limit) & (residual * day > 0)
+    return np.asarray((np.abs(residual) > around.limit(far[0], _SPREADS[0])) | lasting)
+
+
+def _middle_of_day(times: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Median of the reports of the 24 h around each time, NaN where less than half of them are there."""
+    found = np.full(values.shape, np.nan)
+    if times.size > 1:
+        half = int(np.clip(12 * _HOUR / np.median(np.diff(times)), 1, 72))
+        padded = np.pad(values, ((half, half), (0, 0)), constant_values=np.nan)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1, axis=0)
+        enough = np.isfinite(windows).sum(axis=-1) > half
+        found[enough] = np.nanmedian(windows[enough], axis=-1)
+    return found
 
 
 # --- between variables -----------------------------------------------------------------------------------------------------------------
