@@ -6,7 +6,6 @@ import logging
 import time
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,6 +28,8 @@ SECURITY: Final = {
     "Access-Control-Expose-Headers": "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag, Link, Retry-After",
 }
 """Of every answer. All of it is public and read-only, so any page may read it; ours loads nothing from elsewhere."""
+
+_RAW: Final = [(name.lower().encode(), value.encode()) for name, value in SECURITY.items()]
 
 PREFLIGHT: Final = {
     "Access-Control-Allow-Methods": "GET, HEAD",
@@ -63,9 +64,7 @@ class Edge:
                 message = {**message, "body": b""}
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY.items():
-                    headers.setdefault(name, value)
+                message = {**message, "headers": [*message.get("headers", ()), *_RAW]}
             await send(message)
 
         self.metrics.open_requests.inc()
