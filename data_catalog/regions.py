@@ -28,6 +28,7 @@ class Box(BaseModel):
     latitude_south: float = Field(ge=-90, le=90)
     longitude_west: float = Field(ge=-180, le=180)
     longitude_east: float = Field(ge=-180, le=180)
+    citation: str = ""
 
     @model_validator(mode="after")
     def _ordered(self) -> Box:

@@ -3,7 +3,7 @@
 export type N = number | null;
 
 export interface Station { id: string; name: string; latitude: number; longitude: number; elevation: number | null; city: boolean; citation: string }
-export interface Box { latitude_north: number; latitude_south: number; longitude_west: number; longitude_east: number }
+export interface Box { latitude_north: number; latitude_south: number; longitude_west: number; longitude_east: number; citation?: string }
 export interface Index {
     cycles: { id: string; init_time: string }[];
     problem: string | null;

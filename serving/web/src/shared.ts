@@ -83,6 +83,11 @@ export function dayHead(date: string): HTMLElement {
     return h("th", { scope: "col" }, h("span", { class: "date" }, dayMonth(at)), h("span", {}, weekday(at)));
 }
 
+/** "2025-07-10" as people write it: "10/07/2025". */
+export function shownDate(date: string): string {
+    return date.split("-").reverse().join("/");
+}
+
 /** "T7 22/11 13:00". */
 export function moment(ms: number): string {
     return `${weekday(ms)} ${dayMonth(ms)} ${clock(ms)}`;

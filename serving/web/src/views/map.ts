@@ -80,7 +80,7 @@ export async function renderMap(context: Context): Promise<HTMLElement[]> {
         h("div", { class: "slider" }, h("div", { class: "buttons" }, step(t("previous"), -1, "‹"), player(context.signal, () => move(at + 1 < usable.length ? at + 1 : 0)), step(t("next"), 1, "›"), output), slider, dayTicks(usable.map((lead) => init + (first.leads[lead] as number) * HOUR))),
         h("div", { class: "maps" }, maps.map((one) => one.figure)),
         h("div", { class: "below" }, scaleKey(scale, isChance ? t("per_cent") : about.unit)),
-        h("div", { class: "below" }, note(t("map_support")), show === "clusters" ? note(t("cluster_note")) : null, field === "wind" ? note(t("wind_note")) : null, note((geo as Geo).source)),
+        h("div", { class: "below" }, note(t("map_support")), show === "clusters" ? note(t("cluster_note")) : null, field === "wind" ? note(t("wind_note")) : null, note(t("geo_source"))),
         h("details", { class: "values", open: true }, h("summary", {}, `${t("table")}: ${t("at_stations")}`), h("div", { tabindex: 0, role: "region", "aria-label": t("at_stations") }, table)))];
 }
 

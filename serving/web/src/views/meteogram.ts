@@ -11,10 +11,10 @@ import { HOUR, local, parse } from "../time";
 
 export async function renderMeteogram(context: Context): Promise<HTMLElement[]> {
     const { state, index, cycle } = context;
-    const isStation = index.region.stations.some((one) => one.id === state.place);
+    const station = index.region.stations.find((one) => one.id === state.place);
     const [point, observed] = await Promise.all([
         api.point(cycle, state.place),
-        isStation ? api.observed(state.place).catch(() => null) : Promise.resolve(null),
+        station ? api.observed(state.place).catch(() => null) : Promise.resolve(null),
     ]);
     const forecasters = Object.keys(Object.values(point.variables)[0]?.forecasters ?? {});
     const chosen = (state.options.beside ?? "raw") as Beside;
@@ -38,7 +38,7 @@ export async function renderMeteogram(context: Context): Promise<HTMLElement[]> 
             select(t("rain_window"), windows, window, (value) => pick({ window: value })),
             forecasters.length ? select(t("beside"), choices, beside, (value) => pick({ beside: value })) : note(t("no_centres_here")),
         ],
-            note(`${where} · ${support} · ${t("of_members", { n: point.members })} · ${t("all_ict")}`),
+            note(`${where}${station ? ` (${t("station_source", { source: station.citation })})` : ""} · ${support} · ${t("of_members", { n: point.members })} · ${t("all_ict")}`),
             meteogram(point, observed, init, context.now, { beside, window }, title),
             h("div", { class: "below" }, meteogramKey(point, beside, (observed?.times.length ?? 0) > 0)),
             values(title, () => valuesTable(point, init))),
@@ -54,7 +54,10 @@ function rangeCell(row: N[] | undefined, scale: Scale, decimals = 0): HTMLElemen
 }
 
 function dayTable(point: Point): HTMLElement {
-    const days = point.daily.days ?? [];
+    const known = (name: string, i: number): boolean => ((point.daily[name] as N[][] | undefined)?.[i]?.[1] ?? null) !== null;
+    const all = point.daily.days ?? [];
+    const shown = all.map((_, i) => i).filter((i) => known("temperature_2m_max", i) || known("precipitation_amount_day_ending_1900", i));
+    const days = shown.map((i) => all[i] as string);
     const rows: [string, string, Scale][] = [
         [t("tmax_row"), "temperature_2m_max", TEMPERATURE], [t("tmin_row"), "temperature_2m_min", TEMPERATURE],
         [t("rain19_row"), "precipitation_amount_day_ending_1900", RAIN], [t("rain07_row"), "precipitation_amount_day_ending_0700", RAIN],
@@ -62,7 +65,7 @@ function dayTable(point: Point): HTMLElement {
     const table = h("table", { class: "days" },
         h("thead", {}, h("tr", {}, h("th", { class: "text", scope: "col" }, t("median_range")), days.map((day) => dayHead(day)))),
         h("tbody", {}, rows.filter(([, name]) => name in point.daily).map(([label, name, scale]) =>
-            h("tr", {}, h("th", { scope: "row" }, label), (point.daily[name] as N[][]).map((row) => rangeCell(row, scale)))), chanceRows(point, days)));
+            h("tr", {}, h("th", { scope: "row" }, label), shown.map((i) => rangeCell((point.daily[name] as N[][])[i], scale)))), chanceRows(point, days)));
     return scroll(t("days_strip"), table);
 }
 

@@ -5,7 +5,7 @@ import { h, paint } from "../dom";
 import { num, percent } from "../format";
 import { lang, t } from "../i18n";
 import { CHANCE, colorOf, inkOn } from "../palette";
-import { type Context, dayHead, note, placeName, scaleKey, scroll, section, segments, stationOf } from "../shared";
+import { type Context, dayHead, note, placeName, scaleKey, scroll, section, segments, shownDate, stationOf } from "../shared";
 import { clock, dayMonth, localDate, parse } from "../time";
 
 export async function renderRisk(context: Context): Promise<HTMLElement[]> {
@@ -22,7 +22,7 @@ export async function renderRisk(context: Context): Promise<HTMLElement[]> {
     const city = index.region.city;
     const f = (value: number): string => num(value, 2, lang());
     return [section("risk", t("risk_title"), choices,
-        riskTable(risk, chosen, t("at_point", { place: placeName(index, place) }), t("support_city", { s: f(city.latitude_south), n: f(city.latitude_north), w: f(city.longitude_west), e: f(city.longitude_east) })),
+        riskTable(risk, chosen, t("at_point", { place: placeName(index, place) }), t("support_city", { s: f(city.latitude_south), n: f(city.latitude_north), w: f(city.longitude_west), e: f(city.longitude_east), source: city.citation ?? "" })),
         h("div", { class: "below" }, scaleKey(CHANCE, t("per_cent"))),
         h("p", { class: "note below" }, t("risk_note", risk.members)),
         note(t("risk_short_note")), climate(risk.point), h("p", { class: "note", lang: lang() === "en" ? "en" : null }, t("citations", { rain: index.region.rain.citation, temperature: index.region.temperature.citation })))];
@@ -69,6 +69,5 @@ function trio(raw: N, blend: N, climate: N, rule: Rule): HTMLElement {
 function climate(place: RiskPlace): HTMLElement {
     const found = place.climatology;
     if (!found || !found.days) return note(t("clim_none"));
-    const day = (date: string): string => date.split("-").reverse().join("/");
-    return note(t("clim_note", { n: found.days, first: day(found.first), last: day(found.last), season: found.season ? t("clim_season") : t("clim_all") }));
+    return note(t("clim_note", { n: found.days, first: shownDate(found.first), last: shownDate(found.last), season: found.season ? t("clim_season") : t("clim_all") }));
 }

@@ -6,7 +6,7 @@ import { h, paint, s } from "../dom";
 import { num, percent } from "../format";
 import { forecasterName, isKey, lang, t } from "../i18n";
 import { RAIN, TEMPERATURE, colorOf, inkOn } from "../palette";
-import { type Context, note, placeName, plainTable, scroll, section, stationOf, values } from "../shared";
+import { type Context, note, placeName, plainTable, scroll, section, shownDate, stationOf, values } from "../shared";
 
 export async function renderVerification(context: Context): Promise<HTMLElement[]> {
     const place = stationOf(context.index, context.state.place);
@@ -54,7 +54,6 @@ function heldOut(rows: HeldOut[], simulated: boolean): HTMLElement {
     const variables = SHOWN.filter((name) => rows.some((row) => row.variable === name));
     const ids = [...new Set(rows.map((row) => row.forecaster))].sort((a, b) => Number(b === "blend") - Number(a === "blend") || a.localeCompare(b));
     const score = new Map(rows.map((row) => [`${row.forecaster} ${row.variable}`, row]));
-    const day = (date: string): string => date.split("-").reverse().join("/");
     const body = ids.map((id) => h("tr", { class: id === "blend" ? "strong" : null }, h("th", { scope: "row" }, forecasterName(id)), variables.map((name) => {
         const found = score.get(`${id} ${name}`);
         const least = Math.min(...rows.filter((row) => row.variable === name).map((row) => row.crps));
@@ -67,7 +66,7 @@ function heldOut(rows: HeldOut[], simulated: boolean): HTMLElement {
     const counts = h("tr", {}, h("th", { scope: "row" }, "n"), variables.map((name) => h("td", { class: "small" }, String(rows.find((row) => row.variable === name)?.n ?? 0))));
     return section("held", t("held_title"), [],
         scroll(t("held_title"), h("table", {}, h("thead", {}, h("tr", {}, h("th", { class: "text", scope: "col" }, "CRPS"), variables.map((name) => h("th", { scope: "col" }, `${variableName(name)}, ${unitOf(name)[0]}`)))), h("tbody", {}, body, skills, counts))),
-        h("p", { class: "note below" }, t("held_note", { from: day(first.held_out_from), to: day(first.held_out_to), kind: simulated ? t("held_simulated") : t("held_real") })), note(`● = ${t("minimum")}. ${t("skill_explained")}`));
+        h("p", { class: "note below" }, t("held_note", { from: shownDate(first.held_out_from), to: shownDate(first.held_out_to), kind: simulated ? t("held_simulated") : t("held_real") })), note(`● = ${t("minimum")}. ${t("skill_explained")}`));
 }
 
 function scorecard(card: Scorecard, found: Verification, place: string): HTMLElement[] {
@@ -79,7 +78,7 @@ function scorecard(card: Scorecard, found: Verification, place: string): HTMLEle
     ]);
     const parts = [section("scores", t("score_title"), [],
         scroll(t("score_title"), plainTable([t("variable"), "", t("fc_blend"), t("best_single"), "−50 … 0 … +50 %", t("skill"), "n", t("events")], rows)),
-        h("p", { class: "note below" }, t("score_note", { cycles: card.cycles, from: card.period[0], to: card.period[1] })))];
+        h("p", { class: "note below" }, t("score_note", { cycles: card.cycles, from: shownDate(card.period[0]), to: shownDate(card.period[1]) })))];
     const charts: HTMLElement[] = [];
     for (const one of card.reliability) {
         const title = `${t("reliability")}: ${variableName(one.variable)} > ${num(one.threshold, 0, lang())} / ${one.window_hours} ${t("h")}, ${t("lead_range", { a: one.lead_hours[0], b: one.lead_hours[1] })}`;
@@ -95,7 +94,7 @@ function scorecard(card: Scorecard, found: Verification, place: string): HTMLEle
     const days = card.days.filter((one) => one.station === place);
     if (days.length) parts.push(section("days", t("last_days"), [],
         scroll(t("last_days"), plainTable([t("day"), t("variable"), t("lead"), t("median_range"), "P, %", t("observed"), ""], days.map((one) => [
-            one.date.split("-").reverse().join("/"), variableName(one.variable), `+${one.lead_hours} ${t("h")}`,
+            shownDate(one.date), variableName(one.variable), `+${one.lead_hours} ${t("h")}`,
             `${num(one.quantiles[1], 1, lang())} (${num(one.quantiles[0], 1, lang())}…${num(one.quantiles[2], 1, lang())})`,
             one.threshold === null ? "–" : `${percent(one.chance)} (> ${num(one.threshold, 0, lang())})`, num(one.observed, 1, lang()), outcome(one, found.warn_chance),
         ]))), h("p", { class: "note below" }, t("last_days_note", { p: Math.round(found.warn_chance * 100) }))));
@@ -129,7 +128,7 @@ function reliability(bins: { forecast: number; observed: number; n: number }[], 
     svg.append(s("text", { x: 212, y: 284, "text-anchor": "middle" }, t("forecast_chance")), s("line", { class: "midnight", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }));
     svg.append(s("path", { class: "memberedge", d: bins.map((bin, i) => `${i ? "L" : "M"}${x(bin.forecast)},${y(bin.observed)}`).join("") }));
     for (const bin of bins) svg.append(s("circle", { class: "obs", cx: x(bin.forecast), cy: y(bin.observed), r: 4 }), s("text", { class: "halo tiny", x: x(bin.forecast) + 6, y: y(bin.observed) - 6 }, String(bin.n)));
-    return h("div", { class: "chart" }, svg);
+    return h("div", { class: "chart square" }, svg);
 }
 
 function pit(counts: number[], label: string): HTMLElement {
@@ -141,7 +140,7 @@ function pit(counts: number[], label: string): HTMLElement {
         counts.map((count, i) => s("rect", { class: "box-wide", x: x(i) + 1, y: y(count), width: x(i + 1) - x(i) - 2, height: y(0) - y(count) })),
         s("line", { class: "nowline", x1: 44, x2: 380, y1: y(mean), y2: y(mean) }),
         [0, 0.5, 1].map((tick) => s("text", { x: x(tick * counts.length), y: 266, "text-anchor": "middle" }, num(tick, 1, lang()))));
-    return h("div", { class: "chart" }, svg);
+    return h("div", { class: "chart square" }, svg);
 }
 
 function observedDays(observed: Observed, place: string): HTMLElement {
@@ -151,7 +150,7 @@ function observedDays(observed: Observed, place: string): HTMLElement {
         return paint(h("td", { class: color ? "shade" : "gap" }, num(value, 1, lang())), color, color ? inkOn(color) : null);
     };
     const table = h("table", {}, h("thead", {}, h("tr", {}, [t("day"), t("max_row"), t("min_row"), t("rain19_row")].map((text, i) => h("th", { scope: "col", class: i ? null : "text" }, text)))),
-        h("tbody", {}, days.map((day) => h("tr", {}, h("th", { scope: "row" }, day.date.split("-").reverse().join("/")), cell(day.tmax, TEMPERATURE), cell(day.tmin, TEMPERATURE), cell(day.rain["19"] ?? null, RAIN)))));
+        h("tbody", {}, days.map((day) => h("tr", {}, h("th", { scope: "row" }, shownDate(day.date)), cell(day.tmax, TEMPERATURE), cell(day.tmin, TEMPERATURE), cell(day.rain["19"] ?? null, RAIN)))));
     return h("section", { id: "observed", "aria-labelledby": "observed-title" }, h("details", { class: "values" },
         h("summary", { id: "observed-title" }, `${t("obs_days")}: ${place}`), h("div", { tabindex: 0, role: "region", "aria-label": t("obs_days") }, table)), note(t("obs_days_note", { place })));
 }
