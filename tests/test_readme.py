@@ -8,9 +8,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
 
 from data_catalog.dimensions import QUANTILE
 from data_catalog.settings import Settings
@@ -18,6 +22,7 @@ from pipelines.cycle import run_cycle
 from pipelines.publish import ABOUT
 from pipelines.simulate import simulate
 from tests.pipelines.conftest import INIT, clean_environment, giomua, tiny_settings
+from tests.serving.served import serving
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -50,11 +55,60 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+ADDRESS = "http://127.0.0.1:8080"
+
+
+@pytest.mark.parametrize("code", [code for code in blocks("python") if ADDRESS not in code])
 def test_python_examples_run(code: str, folder: Path) -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=folder, env=clean_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert QUANTILE in done.stdout
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    """Where the published cycle is served."""
+    with serving(folder / "var") as client:
+        yield client.base
+
+
+@pytest.mark.parametrize("code", [code for code in blocks("python") if ADDRESS in code])
+def test_python_examples_over_http_run(code: str, address: str, folder: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", code.replace(ADDRESS, address)]
+    done = subprocess.run(command, cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "2025-07-10" in done.stdout
+
+
+def test_curl_examples_run(address: str) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    asked = [words for words in lines("sh") if words[0] == "curl"]
+    assert len(asked) >= 2
+    for words in asked:
+        command = [word.replace(ADDRESS, address) for word in words]
+        done = subprocess.run([*command, "--fail-with-body"], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "temperature_2m" in done.stdout or "precipitation_amount" in done.stdout
+
+
+@pytest.mark.parametrize("code", blocks("js"))
+def test_javascript_examples_run(code: str, address: str) -> None:
+    """zarrita reads the store as served, and the same values as xarray."""
+    readers = REPOSITORY / "tests" / "serving" / "javascript"
+    if shutil.which("node") is None or not (readers / "node_modules" / "zarrita").is_dir():
+        pytest.skip(f"node, or what npm ci installs in {readers.relative_to(REPOSITORY)}, is missing")
+    assert ADDRESS in code
+    code = code.replace(ADDRESS, address) + "console.log(JSON.stringify([...lang.data]));"
+    done = subprocess.run(
+        ["node", "--input-type=module", "--eval", code], cwd=readers, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    with urllib.request.urlopen(f"{address}/published/latest.json") as answer:
+        href = json.load(answer)["href"]
+    stored = xr.open_zarr(f"{address}/published/{href}", group="stations").temperature_2m.isel(station=0)
+    found = np.array(json.loads(done.stdout.splitlines()[-1]), np.float32)
+    np.testing.assert_array_equal(found, stored.values.ravel())
 
 
 def test_what_may_be_run_anywhere_runs(folder: Path) -> None:
