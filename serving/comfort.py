@@ -27,7 +27,7 @@ class Weather:
         temperature: degree_Celsius, shape (T, M).
         dew_point: degree_Celsius, shape (T, M).
         humidity: Per cent, shape (T, M).
-        rain: mm over ``interval``, shape (T, M).
+        rain: mm over ``interval``, shape (T, M), NaN where unknown.
         interval: Hours, shape (T,), NaN where there is none.
     """
 
@@ -128,7 +128,7 @@ def comfort(weather: Weather, first_midnight: float, cold_mean: tuple[float, ...
     sticky = np.zeros(mean.shape, dtype=bool)
     for day in range(2, len(days)):
         sticky[day] = (weather.dew_point[at[day]] > (mean[day - 1] + mean[day - 2]) / 2).any(axis=0)
-    steps_known = [bool(np.nansum(weather.interval[i][weather.interval[i] <= 3]) >= 24) for i in at]
+    steps_known = [bool(np.nansum(weather.interval[i][weather.interval[i] <= 3]) >= 24 and np.isfinite(weather.rain[i]).all()) for i in at]
     nom_known = follows & np.concatenate([[False], follows[:-1]])
     return {
         "end": ends.tolist(),

@@ -438,7 +438,7 @@ def comfort_of(cycle: Cycle, region: Region, observations: Observations, station
     humidity = relative_humidity(temperature, np.minimum(dew_point, temperature))
     past = _before(observations, station, cycle.init_time, temperature.shape[1])
     if past is not None:
-        start = int(leads[0] <= 0)                  # what was observed at the start stands for the forecast of it
+        start = int(leads[0] == past.hours[-1])     # what was observed at the start stands for the forecast of it
         leads = np.concatenate([past.hours, leads[start:]])
         temperature, dew_point, humidity, rain = (
             np.concatenate([before, now[start:]])
@@ -457,25 +457,33 @@ def comfort_of(cycle: Cycle, region: Region, observations: Observations, station
 
 
 def _before(observations: Observations, station: str, init_time: np.datetime64, members: int) -> Weather | None:
-    """Three-hourly reports of the 72 h up to the cycle's start, the same in every member; None unless all are there."""
+    """Three-hourly reports of the 72 h up to the cycle's start, the same in every member; None where there is none.
+
+    A time without temperature and dew point is left out; rain that is not known in full is NaN.
+    """
     reports = observations.all()
     if reports is None:
         return None
-    ends = np.arange(-72, 1, 3)
-    wanted = init_time.astype("datetime64[h]") + ends
-    series = {}
-    for name in ("temperature_2m", "dew_point_temperature_2m", "precipitation_amount"):
-        times, values = hourly(reports, name, station)
-        if not times.size or times[0] > wanted[0] - 3 or times[-1] < wanted[-1]:
-            return None
-        place = (wanted - times[0]).astype(int)
-        summed = name == "precipitation_amount"
-        series[name] = np.stack([values[place - back] for back in range(3)]).sum(axis=0) if summed else values[place]
-    if not all(np.isfinite(values).all() for values in series.values()):
+    wanted = init_time.astype("datetime64[h]") + np.arange(-72, 1, 3)
+    temperature, dew_point = (_at(hourly(reports, name, station), wanted) for name in ("temperature_2m", "dew_point_temperature_2m"))
+    rain = np.stack([_at(hourly(reports, "precipitation_amount", station), wanted - back) for back in range(3)]).sum(axis=0)
+    known = np.isfinite(temperature) & np.isfinite(dew_point)
+    if not known.any():
         return None
-    temperature, dew_point, rain = (np.repeat(values[:, None], members, axis=1) for values in series.values())
+    temperature, dew_point, rain = (np.repeat(values[known, None], members, axis=1) for values in (temperature, dew_point, rain))
+    hours = (wanted[known] - init_time.astype("datetime64[h]")).astype(float)
     humidity = relative_humidity(temperature, np.minimum(dew_point, temperature))
-    return Weather(ends.astype(float), temperature, dew_point, humidity, rain, np.full(ends.shape, 3.0))
+    return Weather(hours, temperature, dew_point, humidity, rain, np.full(hours.shape, 3.0))
+
+
+def _at(series: tuple[np.ndarray, np.ndarray], wanted: np.ndarray) -> np.ndarray:
+    """Values of an hourly series at some hours, NaN outside it."""
+    times, values = series
+    if not times.size:
+        return np.full(wanted.shape, np.nan)
+    place = (wanted - times[0]).astype(int)
+    inside = (place >= 0) & (place < times.size)
+    return np.where(inside, values[np.where(inside, place, 0)], np.nan)
 
 
 def runs_of_cycles(store: PublishedCycles, region: Region, observations: Observations, station: str) -> dict[str, Any]:
