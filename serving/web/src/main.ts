@@ -122,7 +122,7 @@ function frame(main: HTMLElement, index: Index | null, status: Status | null): v
         h("div", { id: "alarms", "aria-live": "polite" }, ...alarms(index, status)),
         main,
         h("footer", {}, h("span", {}, t("all_ict")), h("span", {}, t("footer")),
-            h("span", {}, h("a", { href: "./published/latest.json" }, "latest.json"), " · ", h("a", { href: "./published/catalog.json" }, "STAC"), " · ", h("a", { href: "./openapi.json" }, "OpenAPI"))));
+            h("span", {}, h("a", { href: "./published/latest.json" }, "latest.json"), " · ", h("a", { href: "./published/catalog.json" }, "STAC"), " · ", h("a", { href: "./openapi.json" }, "OpenAPI"), " · ", h("a", { href: "./licenses.txt" }, t("licences")))));
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
     document.querySelector("nav.views [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
     if (status) void unproven();
