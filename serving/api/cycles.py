@@ -6,6 +6,7 @@ A handler asks :meth:`PublishedCycles.current` (or :meth:`PublishedCycles.cycle`
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
@@ -39,6 +40,8 @@ Index = int | slice | np.ndarray
 
 
 Read = TypeVar("Read")
+
+_log = logging.getLogger(__name__)
 
 
 class NotPublishedError(StoreNotFoundError):
@@ -360,12 +363,8 @@ class PublishedCycles:
             changed = chosen is not before
             if changed or names != self._names:
                 self.generation += 1
-            self._current, self._names, self.problem, self._looked = chosen, names, self._public(problem or trouble), True
+            self._current, self._names, self.problem, self._looked = chosen, names, problem or trouble, True
             return changed
-
-    def _public(self, problem: str | None) -> str | None:
-        """A message without the place of the root: it is shown to anyone."""
-        return None if problem is None else problem.replace(self.root.location(FOLDER), FOLDER)
 
     def doubt(self, cycle: Cycle) -> None:
         """Check a cycle anew that could not be read, and fall back when it is broken or gone."""
@@ -394,14 +393,14 @@ class PublishedCycles:
             latest = self.root.read_json(LATEST)
             name = None if latest is None else CycleName.parse(str(latest["href"]))
         except (GiomuaError, KeyError, TypeError) as error:
-            problem = f"published/latest.json cannot be used: {error}"
+            problem = self._said("published/latest.json cannot be read or is not what it should be.", error)
         if name != self._newest or time.monotonic() - self._listed_at > RELIST_SECONDS:
             try:
                 hrefs = [path.removeprefix(f"{FOLDER}/") for path in self.root.list_stores(FOLDER)]
                 self._listed = tuple(sorted({CycleName.parse(href) for href in hrefs if _NAME.fullmatch(href)}, reverse=True))
                 self._newest, self._listed_at = name, time.monotonic()
             except GiomuaError as error:
-                problem = problem or str(error)
+                problem = problem or self._said("The published folder cannot be listed.", error)
         return name, problem
 
     def _first_good(self, names: tuple[CycleName, ...]) -> tuple[Cycle | None, str | None]:
@@ -411,8 +410,14 @@ class PublishedCycles:
             try:
                 return self._open(name), trouble
             except GiomuaError as error:
-                trouble = trouble or str(error)
+                trouble = trouble or self._said(f"The store of {name.id} is damaged, gone or cannot be read.", error)
         return None, trouble
+
+    def _said(self, problem: str, error: Exception) -> str:
+        """A problem as anyone may read it; where and why goes to the log, once."""
+        if problem != self.problem:
+            _log.warning("%s %s", problem, error)
+        return problem
 
     def _is_there(self, cycle: Cycle) -> bool:
         try:

@@ -58,6 +58,7 @@ def document(content: Any, cycle_id: str | None = None) -> Response:
     return Response(orjson.dumps(content), headers=headers)
 
 
+@routes.get("/", include_in_schema=False)
 @routes.get("", summary="Landing page", response_model=Landing)
 async def landing(request: Request) -> Response:
     """What there is."""
