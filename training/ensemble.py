@@ -16,8 +16,8 @@ from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, INIT_TIME, LEAD
 from data_catalog.sources.base import Progress, silent
 from data_catalog.variables import VARIABLES
 from models.base import Forecaster, ForecasterError, Inputs, Pairs
-from models.blend import mixture
 from models.couple import consistent, couple, members_template
+from models.mixture import mixture
 from models.registry import build, forecaster_ids
 
 CALIBRATED: Final = "emos_"

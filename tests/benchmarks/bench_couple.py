@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from models.base import LEVELS
-from models.blend import mixture
 from models.couple import reorder
+from models.mixture import mixture
 
 
 def usual(values: np.ndarray, template: np.ndarray) -> np.ndarray:

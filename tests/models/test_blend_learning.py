@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 
 from models.base import LEVELS, ForecasterError
-from models.blend import Evidence, apply_blend, bucket_of, evidence, join, learn_blend, mixture
+from models.blend import Evidence, apply_blend, bucket_of, evidence, join, learn_blend
+from models.mixture import mixture
 from models.scores import crps_quantiles
 
 IDS = ("good", "wide", "far", "noisy")

@@ -15,9 +15,9 @@ import torch
 import xarray as xr
 from scipy.ndimage import distance_transform_edt
 
-from models.blend import mixture
 from models.couple import couple, members_template, reorder
 from models.distributions import Normal, QuantileGrid
+from models.mixture import mixture
 from models.scores import brier_decomposition_binned, crps_ensemble, reliability_diagram
 from tests.models.improver import parameters, read
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 
 from models.base import LEVELS, ForecasterError
-from models.blend import mixture
+from models.mixture import mixture
 
 SIZE = len(LEVELS)
 
