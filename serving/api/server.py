@@ -11,6 +11,7 @@ import resource
 import socket
 import struct
 import sys
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -213,6 +214,7 @@ def server(app: FastAPI, **options: Any) -> uvicorn.Server:
 
 
 def serve(app: FastAPI, listener: socket.socket) -> None:
-    """Serve on a bound socket until interrupted."""
+    """Serve on a bound socket until interrupted, which is the usual end."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    server(app).run(sockets=[listener])
+    with suppress(KeyboardInterrupt):
+        server(app).run(sockets=[listener])
