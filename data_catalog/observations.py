@@ -90,7 +90,7 @@ class Gathered:
         now: np.datetime64 | None = None,
     ) -> None:
         self._spec = spec
-        self.stations = tuple(stations)
+        self.stations = tuple({station.id: station for station in stations}.values())
         self.since, self.until = since.astype("datetime64[s]"), until.astype("datetime64[s]")
         self._delay = np.timedelta64(round(spec.delay_hours * 3600), "s")
         self._latest = (np.datetime64("now") if now is None else now.astype("datetime64[s]")) + np.timedelta64(1, "h")

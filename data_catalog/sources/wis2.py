@@ -71,7 +71,7 @@ class Wis2:
     def read(self, since: np.datetime64, until: np.datetime64, transport: Transport) -> Reports:
         """Reports in the inbox with since < time <= until; see :class:`~data_catalog.sources.base.StationSource`."""
         known = synop.known_by_number(self.stations)
-        gathered = Gathered(self.spec, dict.fromkeys(known.values()), since, until)
+        gathered = Gathered(self.spec, known.values(), since, until)
         first = str(since.astype("datetime64[D]")).replace("-", "")
         try:
             logs = [path for path in folder_files(transport, LOG) if path[:8] >= first]
