@@ -419,3 +419,12 @@ def fetch(gathered: Gathered, transport: Transport, urls: Iterable[str]) -> Iter
             gathered.flaw(url, "the provider does not have it (yet)")
         except SourceError as error:
             gathered.flaw(url, str(error))
+
+
+def whole_lines(gathered: Gathered, url: str, data: bytes) -> str:
+    """The lines of a text file; one that does not end was cut off, or is still being written, and is put down instead."""
+    text = data.decode("utf-8", "replace")
+    end = text.rfind("\n") + 1
+    if text[end:].strip():
+        gathered.flaw(url, "its last line does not end: the file is cut off, or not written to its end yet", text.count("\n") + 1, data)
+    return text[:end]

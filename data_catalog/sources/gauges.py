@@ -3,7 +3,7 @@
 Every ``*.csv`` below the folder is read. The first line says everything that a number alone does not: the zone of the times, the unit
 of each column, and the interval of sums, means and extremes, which ends at the time of the line::
 
-    station,time [UTC+07:00],precipitation_amount [mm, 10 min],temperature_2m [degree_Celsius]
+    station,time [UTC+07:00],precipitation_amount [mm in 10 min],temperature_2m [degree_Celsius]
     lang,2025-08-26 10:10,4.2,26.3
     lang,2025-08-26 10:20,,26.1
 
@@ -25,7 +25,7 @@ from typing import Final
 import numpy as np
 
 from data_catalog.errors import DecodeError, NotAvailableError, SourceError
-from data_catalog.observations import KELVIN, KNOT, Gathered, Reports, fetch
+from data_catalog.observations import KELVIN, KNOT, Gathered, Reports, fetch, whole_lines
 from data_catalog.sources.base import StationSpec, Transport
 from data_catalog.sources.transport import FolderTransport
 from data_catalog.stations import Station
@@ -52,7 +52,7 @@ UNITS: Final[Mapping[str, Mapping[str, tuple[float, float]]]] = {
 }
 """Factor and offset to catalog units, by catalog unit and by what a header may say."""
 
-_COLUMN: Final = re.compile(r"(\w+) *\[([^],]+?)(?:, *(\d+) *(min|h))?\]")
+_COLUMN: Final = re.compile(r"(\w+) *\[([^]]+?)(?: +in +(\d+) *(min|h))?\]")
 _ZONE: Final = re.compile(r"time *\[UTC(?:([+-])(\d\d):(\d\d))?\]")
 
 
@@ -85,7 +85,7 @@ class Gauges:
         gathered = Gathered(self.spec, self.stations, since, until)
         for url, data in fetch(gathered, transport, folder_files(transport, "*.csv")):
             try:
-                lines = list(csv.reader(io.StringIO(data.decode("utf-8-sig"))))
+                lines = list(csv.reader(io.StringIO(whole_lines(gathered, url, data).removeprefix("\ufeff"))))
                 offset, columns = parse_header(lines[0] if lines else [])
             except ValueError as error:
                 gathered.flaw(url, str(error), data=data)
@@ -124,7 +124,7 @@ def parse_header(cells: Sequence[str]) -> tuple[np.timedelta64, tuple[Column, ..
     zone = _ZONE.fullmatch(cells[1].strip()) if len(cells) > 2 else None
     if zone is None or cells[0].strip() != "station":
         raise DecodeError(
-            f"the first line is {','.join(cells)[:100]!r}; expected station,time [UTC+07:00],precipitation_amount [mm, 10 min],..."
+            f"the first line is {','.join(cells)[:100]!r}; expected station,time [UTC+07:00],precipitation_amount [mm in 10 min],..."
         )
     sign, hours, minutes = zone.groups()
     offset = (int(hours) * 60 + int(minutes)) * (-1 if sign == "-" else 1) if sign else 0
@@ -135,13 +135,13 @@ def _column(cell: str) -> Column:
     match = _COLUMN.fullmatch(cell)
     name = match.group(1) if match else cell
     if name not in VARIABLES:
-        raise DecodeError(f"the column {cell!r} is no variable of the catalog; write it like precipitation_amount [mm, 10 min]")
+        raise DecodeError(f"the column {cell!r} is no variable of the catalog; write it like precipitation_amount [mm in 10 min]")
     known = VARIABLES[name]
     units = UNITS.get(known.units, {known.units: (1.0, 0.0)})
     if match is None or match.group(2).strip() not in units:
         raise DecodeError(f"the column {cell!r} has no unit that fits {name}; expected one of {', '.join(units)} in brackets")
     if known.has_interval != (match.group(3) is not None):
-        needed = "needs its interval, as in [mm, 10 min]" if known.has_interval else "is of an instant and has no interval"
+        needed = "needs its interval, as in [mm in 10 min]" if known.has_interval else "is of an instant and has no interval"
         raise DecodeError(f"the column {cell!r}: {name} {needed}")
     factor, offset = units[match.group(2).strip()]
     hours = int(match.group(3)) / (60 if match.group(4) == "min" else 1) if match.group(3) else math.nan

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from data_catalog.errors import DecodeError
-from data_catalog.observations import TRACE, Gathered, Reports, fetch
+from data_catalog.observations import TRACE, Gathered, Reports, fetch, whole_lines
 from data_catalog.sources.base import StationSpec, Transport
 from data_catalog.stations import Station
 
@@ -68,7 +68,7 @@ class Ghcnh:
         codes = {station.aliases["ghcnh"]: station for station in known}
         wanted = {f"by-year/{year}/psv/GHCNh_{code}_{year}.psv": code for code in codes for year in years}
         for url, data in fetch(gathered, transport, wanted):
-            rows = csv.DictReader(io.StringIO(data.decode("utf-8", "replace")), delimiter="|")
+            rows = csv.DictReader(io.StringIO(whole_lines(gathered, url, data)), delimiter="|")
             columns = rows.fieldnames or ()
             if not {"temperature", "DATE"} <= set(columns) and not {"temperature", "Year"} <= set(columns):
                 reason = f"the first line is {str(columns)[:80]!r}; expected a header with temperature and DATE or Year"
@@ -82,6 +82,8 @@ class Ghcnh:
 
 def _take(gathered: Gathered, station: Station, code: str, row: Mapping[str, str | None]) -> None:
     """One line; everything is read before anything is taken."""
+    if None in row.values():
+        raise DecodeError("the line has fewer fields than the first line")
 
     def text(*names: str) -> str:
         return next((value.strip() for name in names if (value := row.get(name))), "")

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from data_catalog.observations import KNOT, Gathered, Reports, fetch
+from data_catalog.observations import KNOT, Gathered, Reports, fetch, whole_lines
 from data_catalog.sources import metar
 from data_catalog.sources.base import StationSpec, Transport
 from data_catalog.stations import Station
@@ -57,7 +57,7 @@ class Iem:
         gathered = Gathered(self.spec, known.values(), since, until)
         wanted = {request(code, since, until): code for code in known}
         for url, data in fetch(gathered, transport, wanted):
-            rows = csv.DictReader(io.StringIO(data.decode("utf-8", "replace")))
+            rows = csv.DictReader(io.StringIO(whole_lines(gathered, url, data)))
             if (rows.fieldnames or [])[:2] != ["station", "valid"]:
                 gathered.flaw(url, f"the answer begins with {data[:60]!r}; expected the columns station,valid,...", data=data)
                 continue

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_catalog.errors import DecodeError, NotAvailableError, SourceError
-from data_catalog.observations import Gathered, Reports
+from data_catalog.observations import Gathered, Reports, whole_lines
 from data_catalog.sources.base import StationSpec, Transport, day_and_hour
 from data_catalog.stations import Station
 from data_catalog.variables import VARIABLES
@@ -93,7 +93,7 @@ class CsvReports:
             except SourceError as error:
                 gathered.flaw(path(time), str(error))
                 continue
-            rows = csv.DictReader(io.StringIO(data.decode("utf-8", "replace")))
+            rows = csv.DictReader(io.StringIO(whole_lines(gathered, path(time), data)))
             if (rows.fieldnames or [])[:2] != ["station", "time"]:
                 reason = f"the file begins with {data[:60]!r}; expected the columns station,time,..."
                 gathered.flaw(path(time), reason, data=data)

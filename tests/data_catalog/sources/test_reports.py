@@ -67,7 +67,7 @@ def test_no_reports_at_all_is_an_empty_dataset() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<html>busy</html>", "expected the columns station,time"),
+        ("<html>busy</html>\n", "expected the columns station,time"),
         ("", "expected the columns station,time"),
         ("station,time,temperature_2m\nlang,2025-07-10T03:00Z,warm\n", "could not convert string to float: 'warm'"),
         ("station,time,temperature_2m\nlang,2025-07-10T03:00Z\n", "not as many fields"),
