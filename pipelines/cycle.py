@@ -189,8 +189,9 @@ def _report(root: Root, revision: Revision, reused: bool) -> CycleReport:
 
 
 def is_forecast(dataset: str) -> bool:
-    """Whether a dataset of the manifest is a gridded forecast: not observations, history at stations or a product."""
-    return not (dataset.startswith((OBSERVATIONS_PREFIX, "twins/")) or dataset.endswith(STATIONS_SUFFIX) or dataset == DATASET)
+    """Whether a dataset of the manifest is a gridded forecast: not observations, soundings, history at stations or a product."""
+    other = (OBSERVATIONS_PREFIX, "soundings/", "twins/")
+    return not (dataset.startswith(other) or dataset.endswith(STATIONS_SUFFIX) or dataset == DATASET)
 
 
 def cycle_datasets(settings: Settings, manifest: Manifest) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from data_catalog.sources import registry
 from data_catalog.store import Root
 from pipelines.cycle import is_forecast, newest_due, now
 from pipelines.inputs import key_time
+from pipelines.networks import network_status, reach_network, render_networks
 from pipelines.publish import DATASET, latest
 from pipelines.render import table
 
@@ -46,7 +47,8 @@ def status_command(settings: Settings) -> tuple[dict[str, Any], str]:
                 }
             )
         quarantined = [{"file": row.file, "message": row.message, "reason": row.reason, "path": row.path} for row in manifest.quarantined()]
-    result = {"root": root.url, "published": published, "sources": sources, "quarantined": quarantined}
+        networks = network_status(settings, manifest, now())
+    result = {"root": root.url, "published": published, "sources": sources, "networks": networks, "quarantined": quarantined}
     lines = [f"Root {root.url}"]
     if published:
         age = float((now() - np.datetime64(published["init_time"].rstrip("Z"), "ns")) / HOUR)
@@ -66,6 +68,8 @@ def status_command(settings: Settings) -> tuple[dict[str, Any], str]:
     ]
     if rows:
         lines.append(table(rows, ["source", "newest cycle", "revision", "age", "usual delay", "fields", "cycles"]))
+    if networks:
+        lines.append(render_networks(networks))
     if quarantined:
         lines.append(f"{len(quarantined)} in quarantine:")
         lines += [f"  {row['file']} message {row['message']}: {row['reason']}" for row in quarantined[:10]]
@@ -94,6 +98,8 @@ def doctor_command(settings: Settings) -> tuple[dict[str, Any], str]:
     known = registry.grid_sources(settings)
     for name in (name for name in settings.sources or known if name in settings.sources or known[name].spec.simulated):
         check(f"source {name}", *_reach(settings, name))
+    for name in registry.chosen_networks(settings):
+        check(f"stations {name}", *reach_network(settings, name, now()))
     result = {
         "checks": checks,
         "failed": sum(c["outcome"] == "fail" for c in checks),

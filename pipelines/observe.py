@@ -239,8 +239,9 @@ def file_months(
 
 
 def _values(judged: xr.Dataset) -> dict[str, int]:
-    """How many values are good, flagged and missing; instants and the shortest intervals only."""
+    """How many values are good, flagged and missing, of variables that are reported at all; the shortest intervals only."""
     flags = [judged[f"{name}_quality"].values for name in VARIABLES if f"{name}_quality" in judged]
+    flags = [flag for flag in flags if not (flag == MISSING).all()]
     good = sum(int((flag == GOOD).sum()) for flag in flags)
     missing = sum(int(np.isin(flag, (MISSING, station_quality.CENSORED)).sum()) for flag in flags)
     return {"good": good, "flagged": sum(flag.size for flag in flags) - good - missing, "missing": missing}
