@@ -18,6 +18,13 @@ from models.base import LEVELS
 from pipelines.cycle import CycleReport, run_cycle
 from pipelines.publish import DATASET
 from pipelines.simulate import simulate
+from serving.api.cycles import PublishedCycles
+from serving.observed import Observations
+from serving.page.days import comfort_of, runs_of_cycles
+from serving.page.maps import map_of
+from serving.page.overview import status_of, verification_of
+from serving.page.point import models_of, point_of
+from serving.page.risk import risk_of
 from tests.pipelines.conftest import HISTORY_DAYS, INIT, KEY, tiny_settings
 
 
@@ -50,6 +57,27 @@ def test_the_root_says_what_it_is(published: tuple[Path, CycleReport]) -> None:
     for name in ("stations", "grid", "stations_quantiles", "grid_quantiles", "models", "probabilities", "daily"):
         assert groups[name]
         assert group(published, name).init_time.values == INIT
+
+
+def test_the_page_can_show_what_a_cycle_published(published: tuple[Path, CycleReport]) -> None:
+    settings = tiny_settings(published[0])
+    region, root = settings.load_region(), Root.open(settings)
+    store, observations = PublishedCycles(root), Observations(root, settings)
+    cycle = store.current()
+    sources = {one["dataset"]: one for one in status_of(cycle, observations)["sources"]}
+    assert {one["status"] for one in sources.values()} == {"present"}
+    assert all(one["members"] for one in sources.values())
+    risk = risk_of(cycle, region, observations, "lang")
+    assert risk["members"]["raw"] == sum(one["members"] for one in sources.values())
+    assert risk["point"]["climatology"]["days"] > 0
+    assert "raw_simulated-global-eps" in point_of(cycle, region, "lang")["variables"]["temperature_2m"]["forecasters"]
+    models = models_of(cycle, "temperature_2m")
+    assert sum(weights[3] for weights in models["weights"].values() if weights[3]) == pytest.approx(1.0, abs=0.01)
+    assert max(models["pairs"]) > 0
+    assert comfort_of(cycle, region, observations, "lang")["observed_until"] == 0
+    assert map_of(cycle, region, "temperature", "q50")["shape"][1:] == [6, 6]
+    assert len(runs_of_cycles(store, region, observations, "lang")["runs"]) == 1
+    assert verification_of(root, store, observations)["live_cycles"] == 0
 
 
 @pytest.mark.parametrize(("name", "places"), [("stations", {"station": 3}), ("grid", {"latitude": 6, "longitude": 6})])
