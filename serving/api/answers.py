@@ -23,6 +23,8 @@ LARGEST_BYTES: Final = 8 * 2**20
 """A larger answer is sent as it comes, neither kept nor compressed."""
 WORTH_BYTES: Final = 1024
 """Smaller answers fit a packet or two as they are."""
+QUICK_BYTES: Final = 32 * 1024
+"""Compressed in less time than it takes to hand the work to a thread and back."""
 COMPRESSIBLE: Final = ("application/json", "application/geo+json", "application/vnd.cov+json", "application/vnd.oai", "text/", "image/svg")
 EVERY_TIME: Final = ("/health", "/ready", "/metrics", "/events")
 
@@ -182,6 +184,7 @@ class Recorder:
         kind: Any = next((value.decode("latin-1") for name, value in headers if name.lower() == b"content-type"), "")
         packed = None
         if len(body) >= WORTH_BYTES and kind.startswith(COMPRESSIBLE):
-            packed = await asyncio.to_thread(gzip.compress, body, 4, mtime=0)
+            large = len(body) > QUICK_BYTES
+            packed = await asyncio.to_thread(gzip.compress, body, 2, mtime=0) if large else gzip.compress(body, 4, mtime=0)
         etag = b'"%s"' % hashlib.blake2b(body, digest_size=12).hexdigest().encode()
         return Answer(headers, body, etag, packed)

@@ -11,8 +11,9 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -50,6 +51,10 @@ class NotPublishedError(StoreNotFoundError):
 
 class CycleGoneError(StoreNotFoundError):
     """The store of a cycle was deleted, or damaged, while it was read."""
+
+
+class NotKeptError(Exception):
+    """Something had to be read that is not in memory, where only memory may be used (:meth:`ArrayCache.memory_only`)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -108,6 +113,21 @@ class ArrayCache:
         self._kept: OrderedDict[Hashable, np.ndarray] = OrderedDict()
         self._loading: dict[Hashable, Future[np.ndarray]] = {}
         self._lock = threading.Lock()
+        self._here = threading.local()
+
+    @property
+    def is_memory_only(self) -> bool:
+        """Whether this thread is inside :meth:`memory_only`."""
+        return bool(getattr(self._here, "memory_only", False))
+
+    @contextmanager
+    def memory_only(self) -> Iterator[None]:
+        """Within it this thread never waits for a disk: what is not kept raises :class:`NotKeptError`."""
+        self._here.memory_only = True
+        try:
+            yield
+        finally:
+            self._here.memory_only = False
 
     def peek(self, key: Hashable) -> np.ndarray | None:
         """The array if it is kept."""
@@ -118,12 +138,18 @@ class ArrayCache:
             return found
 
     def get(self, key: Hashable, load: Callable[[], np.ndarray]) -> np.ndarray:
-        """The array of a key, loaded when it is not kept; read-only."""
+        """The array of a key, loaded when it is not kept; read-only.
+
+        Raises:
+            NotKeptError: It is not kept and this thread may not wait.
+        """
         with self._lock:
             found = self._kept.get(key)
             if found is not None:
                 self._kept.move_to_end(key)
                 return found
+            if self.is_memory_only:
+                raise NotKeptError
             waiting = self._loading.get(key)
             if waiting is None:
                 mine = self._loading[key] = Future()
@@ -186,6 +212,11 @@ class Cycle:
         """Whether any of it comes from the simulated atmosphere."""
         return bool(self.attributes.get("simulated"))
 
+    @property
+    def is_memory_only(self) -> bool:
+        """Whether this thread may not wait for a disk; see :meth:`ArrayCache.memory_only`."""
+        return self._cache.is_memory_only
+
     def dataset(self, group: str) -> xr.Dataset:
         """A group: coordinates in memory, variables read when asked for. Prefer :meth:`read` for values.
 
@@ -224,7 +255,12 @@ class Cycle:
         tiles: dict[str, list[int]] = {}
         picks: dict[str, Any] = {}
         for dim in filter(TILE.__contains__, map(str, array.dims)):
-            positions = np.arange(array.sizes[dim])[where.get(dim, slice(None))]
+            index = where.get(dim, slice(None))
+            if isinstance(index, int) and 0 <= index < array.sizes[dim]:
+                number, picks[dim] = divmod(index, TILE[dim])
+                tiles[dim] = [number]
+                continue
+            positions = np.arange(array.sizes[dim])[index]
             numbers, rank = np.unique(positions // TILE[dim], return_inverse=True)
             tiles[dim] = numbers.tolist() or [0]
             picks[dim] = rank.reshape(positions.shape) * TILE[dim] + positions % TILE[dim]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Path, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serving.api.problems import responses
 
@@ -53,6 +54,36 @@ class Places(BaseModel):
     bbox: Annotated[str | None, Field(max_length=200)] = Field(None, description="west,south,east,north in degrees")
     datetime: Text = Field(None, description="only locations with data at this time; all have the same times")
     limit: int = Field(100, ge=1, le=1000, description="locations at most")
+
+
+Query = TypeVar("Query", bound=BaseModel)
+
+
+def query_parameters(model: type[BaseModel]) -> dict[str, Any]:
+    """The fields of a model as query parameters of an OpenAPI operation, for ``openapi_extra``."""
+    schema = model.model_json_schema()
+    required = schema.get("required", ())
+    return {
+        "parameters": [
+            {
+                "name": name, "in": "query", "required": name in required, "description": field["description"],
+                "schema": {key: value for key, value in field.items() if key not in ("description", "title")},
+            }
+            for name, field in schema["properties"].items()
+        ]
+    }  # fmt: skip
+
+
+def asked(model: type[Query], request: Request) -> Query:
+    """What a request asks for. Straight from the model: the framework's own way costs as much as the answer.
+
+    Raises:
+        RequestValidationError: A parameter is missing or cannot be used.
+    """
+    try:
+        return model.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise RequestValidationError([{**first, "loc": ("query", *first["loc"])} for first in error.errors(include_url=False)]) from error
 
 
 class Link(BaseModel):

@@ -26,6 +26,8 @@ from serving.api.edr.models import (
     Places,
     Polygon,
     Position,
+    asked,
+    query_parameters,
 )
 from serving.api.edr.service import PREFIX, Edr, base_url
 from serving.api.problems import responses
@@ -42,6 +44,12 @@ CONFORMS_TO: Final = (
 
 PLACE: Final = "/collections/{collection_id}"
 INSTANCE: Final = PLACE + "/instances/{instance_id}"
+
+AT_POINTS: Final[dict[str, Any]] = {"response_class": Response, "responses": VALUES, "openapi_extra": query_parameters(Position)}
+IN_POLYGON: Final[dict[str, Any]] = {**AT_POINTS, "openapi_extra": query_parameters(Polygon)}
+IN_BOX: Final[dict[str, Any]] = {**AT_POINTS, "openapi_extra": query_parameters(Cube)}
+AT_STATION: Final[dict[str, Any]] = {**AT_POINTS, "openapi_extra": query_parameters(Dimensions)}
+AS_PLACES: Final[dict[str, Any]] = {"response_class": Response, "responses": FEATURES, "openapi_extra": query_parameters(Places)}
 
 routes = APIRouter(prefix=PREFIX, tags=["OGC API - EDR"])
 
@@ -135,73 +143,71 @@ async def instance(request: Request, collection_id: CollectionId, instance_id: I
     return document(described, cycle_id)
 
 
-@routes.get(PLACE + "/position", summary="Values at points", response_class=Response, responses=VALUES)
-async def position(request: Request, collection_id: CollectionId, query: Annotated[Position, Query()]) -> Response:
+@routes.get(PLACE + "/position", summary="Values at points", **AT_POINTS)
+async def position(request: Request, collection_id: CollectionId) -> Response:
     """At the nearest cell, or at the nearest station within 25 km, of each point."""
+    query = asked(Position, request)
     return await edr(request).at_points(request, collection_id, None, query, query.coords)
 
 
-@routes.get(INSTANCE + "/position", summary="Values of a revision at points", response_class=Response, responses=VALUES)
-async def instance_position(
-    request: Request, collection_id: CollectionId, instance_id: InstanceId, query: Annotated[Position, Query()]
-) -> Response:
+@routes.get(INSTANCE + "/position", summary="Values of a revision at points", **AT_POINTS)
+async def instance_position(request: Request, collection_id: CollectionId, instance_id: InstanceId) -> Response:
     """At the nearest cell, or at the nearest station within 25 km, of each point."""
+    query = asked(Position, request)
     return await edr(request).at_points(request, collection_id, instance_id, query, query.coords)
 
 
-@routes.get(PLACE + "/area", summary="Values inside a polygon", response_class=Response, responses=VALUES)
-async def area(request: Request, collection_id: CollectionId, query: Annotated[Polygon, Query()]) -> Response:
+@routes.get(PLACE + "/area", summary="Values inside a polygon", **IN_POLYGON)
+async def area(request: Request, collection_id: CollectionId) -> Response:
     """Of the cells whose centres, or the stations that, lie inside; cells of the enclosing box outside the polygon are null."""
+    query = asked(Polygon, request)
     return await edr(request).inside(request, collection_id, None, query, ask.area(query.coords))
 
 
-@routes.get(INSTANCE + "/area", summary="Values of a revision inside a polygon", response_class=Response, responses=VALUES)
-async def instance_area(
-    request: Request, collection_id: CollectionId, instance_id: InstanceId, query: Annotated[Polygon, Query()]
-) -> Response:
+@routes.get(INSTANCE + "/area", summary="Values of a revision inside a polygon", **IN_POLYGON)
+async def instance_area(request: Request, collection_id: CollectionId, instance_id: InstanceId) -> Response:
     """Of the cells whose centres, or the stations that, lie inside; cells of the enclosing box outside the polygon are null."""
+    query = asked(Polygon, request)
     return await edr(request).inside(request, collection_id, instance_id, query, ask.area(query.coords))
 
 
-@routes.get(PLACE + "/cube", summary="Values inside a box", response_class=Response, responses=VALUES)
-async def cube(request: Request, collection_id: CollectionId, query: Annotated[Cube, Query()]) -> Response:
+@routes.get(PLACE + "/cube", summary="Values inside a box", **IN_BOX)
+async def cube(request: Request, collection_id: CollectionId) -> Response:
     """Of the cells whose centres, or the stations that, lie inside."""
+    query = asked(Cube, request)
     return await edr(request).inside(request, collection_id, None, query, ask.box(query.bbox))
 
 
-@routes.get(INSTANCE + "/cube", summary="Values of a revision inside a box", response_class=Response, responses=VALUES)
-async def instance_cube(
-    request: Request, collection_id: CollectionId, instance_id: InstanceId, query: Annotated[Cube, Query()]
-) -> Response:
+@routes.get(INSTANCE + "/cube", summary="Values of a revision inside a box", **IN_BOX)
+async def instance_cube(request: Request, collection_id: CollectionId, instance_id: InstanceId) -> Response:
     """Of the cells whose centres, or the stations that, lie inside."""
+    query = asked(Cube, request)
     return await edr(request).inside(request, collection_id, instance_id, query, ask.box(query.bbox))
 
 
-@routes.get(PLACE + "/locations", summary="Stations", response_class=Response, responses=FEATURES)
-async def locations(request: Request, collection_id: CollectionId, query: Annotated[Places, Query()]) -> Response:
+@routes.get(PLACE + "/locations", summary="Stations", **AS_PLACES)
+async def locations(request: Request, collection_id: CollectionId) -> Response:
     """The stations of the group, as points."""
+    query = asked(Places, request)
     return await edr(request).locations(request, collection_id, None, query)
 
 
-@routes.get(INSTANCE + "/locations", summary="Stations of a revision", response_class=Response, responses=FEATURES)
-async def instance_locations(
-    request: Request, collection_id: CollectionId, instance_id: InstanceId, query: Annotated[Places, Query()]
-) -> Response:
+@routes.get(INSTANCE + "/locations", summary="Stations of a revision", **AS_PLACES)
+async def instance_locations(request: Request, collection_id: CollectionId, instance_id: InstanceId) -> Response:
     """The stations of the group, as points."""
+    query = asked(Places, request)
     return await edr(request).locations(request, collection_id, instance_id, query)
 
 
-@routes.get(PLACE + "/locations/{location_id}", summary="Values at a station", response_class=Response, responses=VALUES)
-async def location(
-    request: Request, collection_id: CollectionId, location_id: LocationId, query: Annotated[Dimensions, Query()]
-) -> Response:
+@routes.get(PLACE + "/locations/{location_id}", summary="Values at a station", **AT_STATION)
+async def location(request: Request, collection_id: CollectionId, location_id: LocationId) -> Response:
     """At a station by id."""
+    query = asked(Dimensions, request)
     return await edr(request).at_station(request, collection_id, None, query, location_id)
 
 
-@routes.get(INSTANCE + "/locations/{location_id}", summary="Values of a revision at a station", response_class=Response, responses=VALUES)
-async def instance_location(
-    request: Request, collection_id: CollectionId, instance_id: InstanceId, location_id: LocationId, query: Annotated[Dimensions, Query()]
-) -> Response:
+@routes.get(INSTANCE + "/locations/{location_id}", summary="Values of a revision at a station", **AT_STATION)
+async def instance_location(request: Request, collection_id: CollectionId, instance_id: InstanceId, location_id: LocationId) -> Response:
     """At a station by id."""
+    query = asked(Dimensions, request)
     return await edr(request).at_station(request, collection_id, instance_id, query, location_id)

@@ -10,13 +10,15 @@ from typing import Final
 import numpy as np
 
 from data_catalog.dimensions import LATITUDE, LONGITUDE, STATION
-from serving.api.cycles import Index
+from serving.api.cycles import Index, NotKeptError
 from serving.api.edr.ask import Area
 from serving.api.edr.collection import Collection
 from serving.api.problems import ProblemError
 
 MOST_VALUES: Final[Mapping[str, int]] = {"CoverageJSON": 500_000, "GeoJSON": 100_000, "CSV": 100_000}
 """In one answer, by format: a few megabytes. Who needs more reads the store."""
+QUICK_VALUES: Final = 4000
+"""So many are written in less time than it takes to hand the work to a thread and back."""
 NEAR_KM: Final = 25.0
 """A station speaks for no point further away."""
 DEGREE_KM: Final = 111.195
@@ -67,9 +69,12 @@ class Wanted:
 
         Raises:
             ProblemError: 413, with the count and what to narrow.
+            NotKeptError: It is too much for a thread that must not be held up.
         """
         count = places * self.times.size * len(self.parameters) * math.prod(found.size for found in self.custom.values())
         most = MOST_VALUES[self.form]
+        if count > QUICK_VALUES and self.collection.cycle.is_memory_only:
+            raise NotKeptError
         if count > most:
             narrow = ", ".join(["datetime", "parameter-name", *self.custom])
             raise ProblemError(

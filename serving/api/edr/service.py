@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
@@ -10,7 +11,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
 
 from data_catalog.errors import GiomuaError, UnknownNameError
-from serving.api.cycles import Cycle, PublishedCycles
+from serving.api.cycles import Cycle, NotKeptError, PublishedCycles
 from serving.api.edr import ask
 from serving.api.edr.collection import Collection, collections_of, describe
 from serving.api.edr.encode import MEDIA_TYPES, encode, locations
@@ -69,7 +70,7 @@ class Edr:
         return Response(content, headers=headers(answered, instance_id) | {"Content-Type": MEDIA_TYPES[form]})
 
     async def run(self, size: Size, instance_id: str | None, make: Callable[[Cycle], Any]) -> Any:
-        """Run ``make`` on the cycle that is meant, in a thread, when it is its turn.
+        """Run ``make`` on the cycle that is meant: at once when all it needs is in memory, else in a thread when it is its turn.
 
         Raises:
             ProblemError: 429, too many wait already.
@@ -77,6 +78,10 @@ class Edr:
         limiter = self._limiters[size]
         if limiter.statistics().tasks_waiting >= MOST_WAITING[size]:
             raise ProblemError(429, "Too many queries of this kind are waiting; ask again in a moment.", {"Retry-After": "2"})
+
+        if size == "small" and instance_id is None:
+            with suppress(NotKeptError), self.store.cache.memory_only():
+                return make(self.store.current())
 
         def work() -> Any:
             if instance_id is None:
