@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -555,3 +556,15 @@ def test_a_drop_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
 def test_a_network_under_another_name_is_the_same_source() -> None:
     spec = replace(gauges.SPEC, network="drainage", title="Drainage company")
     assert gauges.Gauges(STATIONS, spec).spec.network == "drainage"
+
+
+def test_the_example_of_the_readme_is_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```csv\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "a.csv").write_text(example, encoding="utf-8")
+    found = gauges.Gauges(STATIONS).read(SINCE, UNTIL, FolderTransport(tmp_path))
+    assert found.flaws == ()
+    first = found.data.sel(station="lang")
+    assert first["time"].values[0] == np.datetime64("2025-08-26T03:10")
+    assert first["precipitation_amount"].values == pytest.approx([4.2, np.nan], nan_ok=True)
+    assert first["temperature_2m"].values == pytest.approx([26.3, 26.1])
