@@ -194,8 +194,12 @@ def test_deep_links_and_the_back_button(browser: Any, site: tuple[str, Path]) ->
         seen.page.go_back()
         seen.settle("map")
         assert "Temperature 2 m" in seen.text()
-        seen.open("#/nothing?place=atlantis&lang=xx")
-        assert "Nguồn số liệu" in seen.text() or "Sources" in seen.text()
+        seen.open("#/comfort?place=21.25,105.75&lang=en")
+        assert "published at stations only: shown is Láng" in seen.text()
+        seen.page.goto("about:blank")
+        seen.open("#/nothing?place=atlantis&lang=vi&cycle=20200101T00Z.r0")
+        assert "Không còn chu kỳ 20200101T00Z.r0" in seen.text("#alarms")
+        assert "Tại Láng" in seen.text()
 
 
 def test_every_chart_has_its_values(browser: Any, site: tuple[str, Path]) -> None:

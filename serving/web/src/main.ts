@@ -65,6 +65,8 @@ async function open(next: State, moved: boolean): Promise<void> {
         setOffset(index.region.offset_hours);
         const newest = index.cycles[0];
         if (!newest) return finish(h("main", { id: "main" }, empty()), null, null);
+        if (!index.region.stations.some((one) => one.id === state.place) && !/^-?\d+(\.\d+)?,-?\d+(\.\d+)?$/.test(state.place))
+            state = { ...state, place: index.region.stations[0]?.id ?? state.place };
         const cycle = index.cycles.some((one) => one.id === state.cycle) ? state.cycle : newest.id;
         const status = await api.status(cycle);
         if (signal.aborted) return;
@@ -148,6 +150,7 @@ function alarms(index: Index | null, status: Status | null): HTMLElement[] {
     if (index?.problem) found.push(h("div", { class: "alarm" }, t("problem", { reason: index.problem })));
     if (!index || !status) return found;
     const newest = index.cycles[0];
+    if (state.cycle && !index.cycles.some((one) => one.id === state.cycle)) found.push(h("div", { class: "alarm" }, t("gone_cycle", { id: state.cycle })));
     const age = Date.now() - parse(status.init_time);
     if (newest && newest.id !== status.id)
         found.push(h("div", { class: "alarm" }, t("old_cycle"), h("button", { class: "button", type: "button", click: () => go({ cycle: "" }) }, t("go_newest"))));

@@ -37,6 +37,12 @@ export function stationOf(index: Index, place: string): string {
     return index.region.stations.some((one) => one.id === place) ? place : (index.region.stations[0]?.id ?? place);
 }
 
+/** Says that another place than the chosen one is shown, where that is so. */
+export function insteadNote(context: Context): HTMLElement | null {
+    const station = stationOf(context.index, context.state.place);
+    return station === context.state.place ? null : note(t("stations_only", { place: placeName(context.index, station) }));
+}
+
 export function section(id: string, title: string, choices: (Node | null)[], ...body: (Node | null)[]): HTMLElement {
     return h("section", { id, "aria-labelledby": `${id}-title` },
         h("div", { class: "head" }, h("h2", { id: `${id}-title` }, title), choices.length ? h("div", { class: "choose" }, choices) : null),

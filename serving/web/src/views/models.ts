@@ -8,7 +8,7 @@ import { h, paint, s } from "../dom";
 import { num, percent } from "../format";
 import { type Key, forecasterName, lang, t } from "../i18n";
 import { CHANCE, LINES, RAIN, TEMPERATURE, colorOf, inkOn } from "../palette";
-import { type Context, dayHead, moment, note, placeName, plainTable, scroll, section, select, shownDate, stationOf, values } from "../shared";
+import { type Context, dayHead, insteadNote, moment, note, placeName, plainTable, scroll, section, select, shownDate, stationOf, values } from "../shared";
 import { HOUR, dayMonth, midnights, parse, utcRun } from "../time";
 import { ROWS, endsAt19 } from "./status";
 
@@ -28,7 +28,7 @@ export async function renderModels(context: Context): Promise<HTMLElement[]> {
     return [
         section("weights", `${t("models_title")}: ${t(models.variable as Key)}`, [choose], weightBars(models), weightTable(models),
             h("p", { class: "note below" }, t("weights_note")), note(models.pairs && models.training.from ? t("training", { from: shownDate(models.training.from), to: shownDate(models.training.to ?? "") }) : t("training_none"))),
-        section("members", label, [], note(t("members_note", { n: members.members.length, place: name })), memberChart(members, init, models.variable, label), values(label, () => memberTable(members, init, models.variable))),
+        section("members", label, [], insteadNote(context), note(t("members_note", { n: members.members.length, place: name })), memberChart(members, init, models.variable, label), values(label, () => memberTable(members, init, models.variable))),
         section("runs", t("runs_title"), [], runTables(context, runs.runs), h("p", { class: "note below" }, t("runs_note", { place: name }))),
     ];
 }

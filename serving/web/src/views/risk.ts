@@ -5,7 +5,7 @@ import { h, paint } from "../dom";
 import { num, percent } from "../format";
 import { lang, t } from "../i18n";
 import { CHANCE, colorOf, inkOn } from "../palette";
-import { type Context, dayHead, note, placeName, scaleKey, scroll, section, segments, shownDate, stationOf } from "../shared";
+import { type Context, dayHead, insteadNote, note, placeName, scaleKey, scroll, section, segments, shownDate, stationOf } from "../shared";
 import { clock, dayMonth, localDate, parse } from "../time";
 
 export async function renderRisk(context: Context): Promise<HTMLElement[]> {
@@ -22,7 +22,7 @@ export async function renderRisk(context: Context): Promise<HTMLElement[]> {
     const city = index.region.city;
     const f = (value: number): string => num(value, 2, lang());
     return [section("risk", t("risk_title"), choices,
-        riskTable(risk, chosen, t("at_point", { place: placeName(index, place) }), t("support_city", { s: f(city.latitude_south), n: f(city.latitude_north), w: f(city.longitude_west), e: f(city.longitude_east), source: city.citation ?? "" })),
+        insteadNote(context), riskTable(risk, chosen, t("at_point", { place: placeName(index, place) }), t("support_city", { s: f(city.latitude_south), n: f(city.latitude_north), w: f(city.longitude_west), e: f(city.longitude_east), source: city.citation ?? "" })),
         h("div", { class: "below" }, scaleKey(CHANCE, t("per_cent"))),
         h("p", { class: "note below" }, t("risk_note", risk.members)),
         note(t("risk_short_note")), climate(risk.point), h("p", { class: "note", lang: lang() === "en" ? "en" : null }, t("citations", { rain: index.region.rain.citation, temperature: index.region.temperature.citation })))];

@@ -4,7 +4,7 @@ import { api, type N, type Run, type Status } from "../api";
 import { h } from "../dom";
 import { num, percent, signed, span } from "../format";
 import { datasetName, forecasterName, lang, t } from "../i18n";
-import { type Context, dayHead, later, note, placeName, scroll, section, stateMark, stationOf } from "../shared";
+import { type Context, dayHead, insteadNote, later, note, placeName, scroll, section, stateMark, stationOf } from "../shared";
 import { clock, dayMonth, parse, utcRun } from "../time";
 import { renderRisk } from "./risk";
 
@@ -75,7 +75,7 @@ function changes(context: Context, place: string, now: Run | undefined, before: 
         const big = difference !== null && Math.abs(difference) >= row.big ? "big" : "";
         return h("td", {}, shown, h("span", { class: `delta ${direction} ${big}` }, step === null ? "\u00a0" : step === 0 ? "=" : `${step > 0 ? "▲" : "▼"} ${signed(step, row.decimals, lang())}`));
     })));
-    return section("changes", t("changes"), [],
+    return section("changes", t("changes"), [], insteadNote(context),
         scroll(t("changes"), h("table", {}, h("thead", {}, h("tr", {}, h("th", { class: "text", scope: "col" }, t("quantity")), days.map((day) => dayHead(day)))), h("tbody", {}, rows))),
         h("p", { class: "note below" }, t("changes_note", { now: utcRun(parse(now.init_time)), before: utcRun(parse(before.init_time)), place: placeName(context.index, place) })));
 }
