@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final, Literal
 
+from anyio import to_thread
 from fastapi import FastAPI, Header, Path, Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import PlainTextResponse, StreamingResponse
@@ -31,6 +32,10 @@ from serving.api.stream import LISTENERS, Watcher, summary
 DESCRIPTION: Final = """Giómua's published ensemble forecasts, read-only. Every answer comes whole from one published cycle. Times are UTC.
 
 Simulated data says so. Nothing here is an official warning of the National Centre for Hydro-Meteorological Forecasting."""
+
+
+AT_ONCE: Final = 4
+"""Answers of the page computed at the same time: more threads than cores would only keep the event loop from its turn."""
 
 
 class Health(BaseModel):
@@ -61,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = AT_ONCE
         watching = asyncio.create_task(watcher.run())
         yield
         watching.cancel()

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final, Protocol
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 
@@ -27,6 +27,7 @@ from serving.api.static import FOREVER, FRESH
 
 PIECE: Final = 256 * 1024
 """Bytes read and sent at a time: what a reader who does not read costs."""
+AT_ONCE: Final = 16
 LARGEST_JSON: Final = 16 * 2**20
 
 _PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
@@ -34,7 +35,13 @@ _RANGE: Final = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORE
 
 
 class Folder(Protocol):
-    """Where published files are read from; both methods block."""
+    """Where published files are read from; both methods block.
+
+    Attributes:
+        turn: How many may read at the same time.
+    """
+
+    turn: CapacityLimiter
 
     def size(self, path: str) -> int | None:
         """Length in bytes of the file at a path relative to ``published``, None when none may be served there."""
@@ -54,6 +61,7 @@ class LocalFolder:
 
     def __init__(self, base: Path) -> None:
         self.base = base
+        self.turn = CapacityLimiter(AT_ONCE)
 
     def size(self, path: str) -> int | None:
         """See :class:`Folder`."""
@@ -97,6 +105,7 @@ class RemoteFolder:
 
     def __init__(self, root: Root) -> None:
         self.root = root
+        self.turn = CapacityLimiter(AT_ONCE)
 
     def size(self, path: str) -> int | None:
         """See :class:`Folder`."""
@@ -150,7 +159,7 @@ async def answer_file(folder: Folder, path: str, headers: Headers) -> Response:
     Raises:
         ProblemError: 404, no such file; 416, no such range.
     """
-    size = await to_thread.run_sync(folder.size, path) if is_plain(path) else None
+    size = await to_thread.run_sync(folder.size, path, limiter=folder.turn) if is_plain(path) else None
     if size is None:
         raise ProblemError(404, "There is no such published file; published/latest.json names the newest store.")
     immutable = any(part.endswith(".zarr") for part in path.split("/")[:-1])
@@ -158,7 +167,7 @@ async def answer_file(folder: Folder, path: str, headers: Headers) -> Response:
     common = {"Cache-Control": FOREVER if immutable else FRESH, "Accept-Ranges": "bytes", "Content-Type": kind}
     asked = headers.get("range")
     if kind == "application/json" and size <= LARGEST_JSON and asked is None:
-        return Response(await to_thread.run_sync(folder.read, path), headers=common)
+        return Response(await to_thread.run_sync(folder.read, path, limiter=folder.turn), headers=common)
     etag = f'"{hashlib.blake2b(path.encode(), digest_size=8).hexdigest()}-{size:x}"' if immutable else None
     if etag is not None:
         common["ETag"] = etag
@@ -173,10 +182,10 @@ async def answer_file(folder: Folder, path: str, headers: Headers) -> Response:
         common["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     status = 200 if part is None else 206
     if stop - start <= PIECE:
-        return Response(await to_thread.run_sync(folder.read, path, start, stop), status, headers=common)
+        return Response(await to_thread.run_sync(folder.read, path, start, stop, limiter=folder.turn), status, headers=common)
     return StreamingResponse(_pieces(folder, path, start, stop), status, headers=common)
 
 
 async def _pieces(folder: Folder, path: str, start: int, stop: int) -> AsyncIterator[bytes]:
     for first in range(start, stop, PIECE):
-        yield await to_thread.run_sync(folder.read, path, first, min(first + PIECE, stop))
+        yield await to_thread.run_sync(folder.read, path, first, min(first + PIECE, stop), limiter=folder.turn)

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from serving.api.cycles import Cycle, NotPublishedError, PublishedCycles
 
@@ -35,12 +35,13 @@ class Watcher:
         self.seconds = seconds if seconds is not None else REMOTE_SECONDS if store.root.is_remote else LOCAL_SECONDS
         self.listeners = 0
         self._changed = asyncio.Event()
+        self._turn = CapacityLimiter(1)
 
     async def run(self) -> None:
         """Until cancelled; what goes wrong is logged and the next look comes."""
         while True:
             try:
-                if await to_thread.run_sync(self.store.refresh):
+                if await to_thread.run_sync(self.store.refresh, limiter=self._turn):
                     self._changed.set()
                     self._changed = asyncio.Event()
             except Exception:  # noqa: BLE001, the watch goes on whatever happens

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from pathlib import Path
@@ -33,6 +36,7 @@ from data_catalog.store import Root
 READERS = 200
 TARGET_MS = 100.0
 WEST, SOUTH, EAST, NORTH = 102.0, 18.5, 110.0, 23.0
+PAGE_DATA = ("status", "risk/lang", "point/lang", "map/rain24/q50")
 VARIABLES = ("temperature_2m", "precipitation_amount", "wind_speed_10m", "relative_humidity_2m")
 
 
@@ -58,14 +62,24 @@ def publish(folder: Path) -> None:
 def paths(port: int, readers: int) -> list[list[str]]:
     """What each reader asks for, in turn: files and data of the page, and positions all over the grid."""
     base = f"http://127.0.0.1:{port}"
-    with urllib.request.urlopen(f"{base}/published/latest.json") as answer:
-        href = json.load(answer)["href"]
-    with urllib.request.urlopen(f"{base}/edr/collections/grid") as answer:
-        grid = json.load(answer)
+
+    def fetch(path: str) -> bytes:
+        with urllib.request.urlopen(base + path) as answer:
+            return bytes(answer.read())
+
+    newest = json.loads(fetch("/published/latest.json"))
+    grid = json.loads(fetch("/edr/collections/grid"))
+    cycle = newest["href"].rsplit(".", 2)[0]
+    linked = re.findall(r'(?:src|href)="\./([^"]+)"', fetch("/").decode())
+    page = [f"/{path}" for path in linked] + [f"/api/page/{cycle}/{data}" for data in PAGE_DATA]
+    fixed = ["/", "/published/latest.json", f"/published/{newest['href']}/zarr.json", "/api/page/index", "/edr/collections/grid"]
+    for path in page:
+        with contextlib.suppress(urllib.error.HTTPError):  # what a small root lacks is left out
+            fetch(path)
+            fixed.append(path)
     west, south, east, north = grid["extent"]["spatial"]["bbox"][0]
     members = grid["extent"]["custom"][0]["values"]
     rng = random.Random(1)
-    fixed = ["/published/latest.json", f"/published/{href}/zarr.json", "/api/page/index", "/edr/collections/grid", "/ready"]
     found = []
     for _ in range(readers):
         mine = list(fixed)
