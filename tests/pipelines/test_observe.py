@@ -10,11 +10,13 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_catalog import bufr
 from data_catalog.grids import station_coordinates
 from data_catalog.manifest import Manifest
 from data_catalog.observations import Flaw, Reports, merge, profiles
 from data_catalog.regions import load_region
 from data_catalog.sources.base import StationSpec, Transport
+from data_catalog.sources.synop import Synop
 from data_catalog.sources.transport import FolderTransport
 from data_catalog.station_quality import GOOD, MISSING, RANGE
 from data_catalog.store import Root
@@ -218,3 +220,37 @@ def test_soundings_have_a_dataset_of_their_own(archive: Archive) -> None:
     assert dict(stored.sizes) == {"profile": 2, "level": 5}
     assert np.isfinite(stored["pressure"].values).sum(axis=1).tolist() == [4, 5]  # the second one of 00 UTC replaced the first
     assert stored["time"].values.tolist() == [(START + hour * HOUR).astype(int) for hour in (2, 14)]
+
+
+@pytest.mark.real_data
+def test_real_reports_of_the_region_and_a_sounding_are_archived_once(real_data: Path, archive: Archive, tmp_path: Path) -> None:
+    """Hà Đông, Nam Định and Phù Liễn of 2 November 2018, Hà Nội's sounding of 8 December 2008; every report is there twice or in pieces."""
+    region, folder = load_region(), tmp_path / "bufr"
+    folder.mkdir()
+    pieces = [piece for piece in bufr.split((real_data / "bufr" / "perf_synop.bufr").read_bytes()) if b"488" in piece[26:90]]
+    (folder / "surface.bufr").write_bytes(b"".join([*pieces, *pieces]))
+    (folder / "upper.bufr").write_bytes(
+        b"".join(piece for piece in bufr.split((real_data / "bufr" / "temp.bufr").read_bytes()) if b"488" in piece[26:90])
+    )
+    source = Synop(region.operating)
+    span = np.datetime64("2008-01-01", "ns"), np.datetime64("2019-01-01", "ns")
+    for months in (("201811", "200812"), ()):
+        found = observe(archive.root, archive.manifest, region, source, FolderTransport(folder), *span)
+        assert (found.reports, found.soundings, found.missing, found.quarantined, found.flagged) == (3, 1, (), (), {})
+        assert found.months == months
+    surface, upper = (
+        archive.root.open_store(revision.path).load()
+        for revision in (archive.manifest.latest("observations/synop", "201811"), archive.manifest.latest("soundings/synop", "200812"))
+        if revision is not None
+    )
+    assert surface["time"].values.tolist() == [np.datetime64("2018-11-02T12", "ns").astype(int)]
+    expected = {"ha_dong": (23.45, 13.25, 101560.0), "nam_dinh": (23.95, 14.25, 101550.0), "phu_lien": (23.05, 18.05, 101600.0)}
+    for station, values in expected.items():
+        here = surface.sel(station=station).isel(time=0)
+        names = ("temperature_2m", "dew_point_temperature_2m", "pressure_reduced_to_mean_sea_level")
+        assert [here[name].item() for name in names] == pytest.approx(values, rel=1e-5)
+        assert [here[f"{name}_quality"].item() for name in names] == [GOOD] * 3
+        assert (here["precipitation_amount"].item(), here["precipitation_amount_interval"].item()) == (0.0, 12.0)
+    assert upper["station"].values.tolist() == ["lang"]
+    assert np.isfinite(upper["pressure"].values).sum() == 47
+    assert upper["temperature"].values[0, 1] == pytest.approx(18.05)

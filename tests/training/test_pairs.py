@@ -10,7 +10,7 @@ import xarray as xr
 
 from data_catalog.manifest import Manifest
 from data_catalog.store import Root
-from training.pairs import make_pairs, observation_history, on_interval, read_past, station_history, verify_at
+from training.pairs import make_pairs, observation_history, on_hours, on_interval, read_past, station_history, verify_at
 
 HOUR = np.timedelta64(1, "h")
 STATIONS = ["lang", "ha_dong"]
@@ -183,3 +183,57 @@ def test_without_history_there_are_no_pairs(root: Root, manifest: Manifest) -> N
     assert past.pairs is None
     assert past.observations is None
     assert past.hashes == ()
+
+
+def test_a_value_that_came_late_at_one_station_is_not_known_before(root: Root, manifest: Manifest) -> None:
+    data = observations()
+    came = np.repeat(data.available_time.values[:, None], 2, axis=1)
+    came[690, 0] = T0 + 5 * HOUR
+    came[680] = np.datetime64("NaT")
+    late = data.assign_coords(available_time=(("time", "station"), came))
+    file_observations(root, manifest, late)
+    found, _ = observation_history(root, manifest, T0, 60, STATIONS)
+    assert found is not None
+    values = found.temperature_2m.sel(time=data.time.values[690]).values
+    assert np.isnan(values).tolist() == [True, False]
+    assert data.time.values[680] not in found.time.values
+    assert found.available_time.dims == ("time",)
+    assert (found.available_time.values <= T0).all()
+
+
+def test_ten_minute_rain_becomes_hourly_where_no_report_is_missing() -> None:
+    hourly = observations(hours=6)
+    times = hourly.time.values[0] + np.arange(6 * 6 + 1) * np.timedelta64(10, "m")
+    rain = np.full((times.size, 2), 0.5, np.float32)
+    rain[15, 1] = np.nan
+    interval = np.where(np.isnan(rain), np.nan, np.float32(1 / 6)).astype(np.float32)
+    interval[12, 0], rain[12, 0] = 1.0, 9.0                     # an hourly report of its own stays, unless the ten minutes fill the hour
+    rain[11, 0] = np.nan
+    dims = ("time", "station")
+    fine = xr.Dataset(
+        {
+            "precipitation_amount": (dims, rain), "precipitation_amount_interval": (dims, interval),
+            "temperature_2m": (dims, np.arange(times.size)[:, None] + np.zeros((1, 2))),
+        },
+        coords={"time": times, "station": hourly.station},
+    )    # fmt: skip
+    found = on_hours(fine)
+    assert found.time.values.tolist() == times[::6].tolist()
+    assert found.temperature_2m.values[:, 0].tolist() == list(range(0, 37, 6))
+    nan = np.nan
+    assert found.precipitation_amount.values[:, 0] == pytest.approx([nan, 3, 9, 3, 3, 3, 3], nan_ok=True)
+    assert found.precipitation_amount.values[:, 1] == pytest.approx([nan, 3, 3, nan, 3, 3, 3], nan_ok=True)
+    assert found.precipitation_amount_interval.values[1:, 0].tolist() == [1.0] * 6
+    xr.testing.assert_identical(on_hours(found), found)
+
+
+def test_totals_that_end_with_a_shorter_one_are_found_too() -> None:
+    data = observations(hours=48)
+    data["precipitation_amount_24h"] = data["precipitation_amount"] * np.nan
+    data["precipitation_amount_24h"][30] = 25.5
+    end = data.time.values[[30, 31]]
+    assert verify_at(data, "precipitation_amount", end, np.full(2, 24.0))[:, 0].tolist() == [25.5, 24.0]
+    data["precipitation_amount"][20] = np.nan
+    found = verify_at(data, "precipitation_amount", end, np.full(2, 24.0))[:, 0]
+    assert found[0] == 25.5
+    assert np.isnan(found[1])
