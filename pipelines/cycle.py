@@ -21,12 +21,12 @@ from data_catalog.manifest import Manifest, Revision
 from data_catalog.regions import Region
 from data_catalog.settings import Settings
 from data_catalog.sources import registry
-from data_catalog.sources.base import GridSource, Progress, silent
+from data_catalog.sources.base import FieldSource, GridSource, Progress, silent
 from data_catalog.store import Root
 from pipelines.ingest import ingest_cycle
 from pipelines.inputs import LEADS, CycleInputs, gather
 from pipelines.observe import observe
-from pipelines.publish import DATASET, announce, finished, publish
+from pipelines.publish import DATASET, VERIFICATION, announce, finished, publish
 from training.pairs import OBSERVATIONS_PREFIX, STATIONS_SUFFIX, Past, read_past
 
 VERSION: Final = "2"
@@ -42,13 +42,9 @@ def now() -> np.datetime64:
     return np.datetime64("now", "ns")
 
 
-def newest_due(source: GridSource) -> np.datetime64:
+def newest_due(source: GridSource | FieldSource) -> np.datetime64:
     """The newest cycle that a source has usually published by now."""
-    spec = source.spec
-    ready = now() - np.timedelta64(round(spec.delay_hours * 60), "m")
-    day = ready.astype("datetime64[D]")
-    starts = [np.datetime64(day - back, "ns") + hour * HOUR for back in (0, 1) for hour in spec.cycles]
-    return max(start for start in starts if start <= ready)
+    return source.spec.newest_due(now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +135,7 @@ def run_cycle(
         if done is None:
             from pipelines.make import make  # torch: not for a cycle that is done
 
-            made = make(settings, region, inputs, past, init_time, expected_leads(settings, datasets), progress)
+            made = make(settings, region, inputs, past, init_time, expected_leads(settings, datasets, init_time), progress)
             keep_for_training(root, manifest, inputs, init_time)
             notes += made.notes
             details = {
@@ -191,7 +187,7 @@ def _report(root: Root, revision: Revision, reused: bool) -> CycleReport:
 def is_forecast(dataset: str) -> bool:
     """Whether a dataset of the manifest is a gridded forecast: not observations, soundings, history at stations or a product."""
     other = (OBSERVATIONS_PREFIX, "soundings/", "twins/")
-    return not (dataset.startswith(other) or dataset.endswith(STATIONS_SUFFIX) or dataset == DATASET)
+    return not (dataset.startswith(other) or dataset.endswith(STATIONS_SUFFIX) or dataset in (DATASET, VERIFICATION))
 
 
 def cycle_datasets(settings: Settings, manifest: Manifest) -> tuple[str, ...]:
@@ -231,7 +227,7 @@ def fetch(
     return notes
 
 
-def at_hand(source: GridSource, init_time: np.datetime64) -> np.datetime64 | None:
+def at_hand(source: GridSource | FieldSource, init_time: np.datetime64) -> np.datetime64 | None:
     """When a simulated centre's run counts as available: after its usual delay. A real one's: None, now."""
     if not source.spec.simulated:
         return None
@@ -264,12 +260,12 @@ def watch(
     return notes
 
 
-def expected_leads(settings: Settings, datasets: Sequence[str]) -> np.ndarray:
-    """The published leads, hours, that these sources offer together; all of them when a source is not known."""
+def expected_leads(settings: Settings, datasets: Sequence[str], init_time: np.datetime64) -> np.ndarray:
+    """The published leads, hours, that these sources offer together in a cycle; all of them when a source is not known."""
     known = registry.grid_sources(settings)
     if any(name not in known for name in datasets):
         return LEADS
-    return np.intersect1d(LEADS, np.concatenate([known[name].spec.lead_hours for name in datasets]))
+    return np.intersect1d(LEADS, sorted({key.lead_hours for name in datasets for key in known[name].expected(init_time)}))
 
 
 def keep_for_training(root: Root, manifest: Manifest, inputs: CycleInputs, init_time: np.datetime64) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_catalog.archive import cycle_key
 from data_catalog.errors import GiomuaError
-from data_catalog.manifest import Manifest
+from data_catalog.manifest import Manifest, Revision
 from data_catalog.settings import Settings
 from data_catalog.sources import registry
+from data_catalog.sources.base import FieldSource, GridSource, GridSpec, Transport
+from data_catalog.sources.transport import FolderTransport, HttpTransport
 from data_catalog.store import Root
 from pipelines.cycle import is_forecast, newest_due, now
 from pipelines.inputs import key_time
@@ -27,25 +32,13 @@ def status_command(settings: Settings) -> tuple[dict[str, Any], str]:
     """What is published and archived, how old it is, and what was missing or quarantined."""
     root = Root.open(settings)
     published = latest(root)
-    sources = []
     known = registry.grid_sources(settings)
     with Manifest.open(settings.manifest) as manifest:
-        for name in [n for n in manifest.datasets() if is_forecast(n)]:
-            newest = max(manifest.revisions(name, latest_only=True), key=lambda r: r.key)
-            age = float((now() - key_time(newest.key)) / HOUR)
-            missing = newest.details.get("missing", [])
-            sources.append(
-                {
-                    "dataset": name,
-                    "newest": newest.key,
-                    "revision": newest.revision,
-                    "age_hours": round(age, 1),
-                    "usual_delay_hours": known[name].spec.delay_hours if name in known else None,
-                    "complete": newest.complete,
-                    "missing": missing,
-                    "cycles": len(manifest.revisions(name, latest_only=True)),
-                }
-            )
+        archived = [name for name in manifest.datasets() if is_forecast(name)]
+        sources = [
+            _standing(name, known[name].spec if name in known else None, manifest.revisions(name, latest_only=True))
+            for name in [*archived, *(name for name in settings.sources if name not in archived)]
+        ]
         quarantined = [{"file": row.file, "message": row.message, "reason": row.reason, "path": row.path} for row in manifest.quarantined()]
         networks = network_status(settings, manifest, now())
     result = {"root": root.url, "published": published, "sources": sources, "networks": networks, "quarantined": quarantined}
@@ -58,16 +51,10 @@ def status_command(settings: Settings) -> tuple[dict[str, Any], str]:
         )
     else:
         lines.append("Nothing is published yet; run: giomua run")
-    rows = [
-        [
-            s["dataset"], s["newest"], f"r{s['revision']}", f"{s['age_hours']:.0f} h",
-            "-" if s["usual_delay_hours"] is None else f"{s['usual_delay_hours']:g} h",
-            "complete" if s["complete"] else f"{len(s['missing'])} missing", str(s["cycles"]),
-        ]
-        for s in sources
-    ]
-    if rows:
-        lines.append(table(rows, ["source", "newest cycle", "revision", "age", "usual delay", "fields", "cycles"]))
+    if sources:
+        columns = ["source", "newest cycle", "revision", "age", "usual delay", "state", "fields", "cycles"]
+        lines.append(table([_row(source) for source in sources], columns))
+        lines += [f"  {source['dataset']}: {text}" for source in sources if (text := _lacking(source))]
     if networks:
         lines.append(render_networks(networks))
     if quarantined:
@@ -76,6 +63,49 @@ def status_command(settings: Settings) -> tuple[dict[str, Any], str]:
         if len(quarantined) > 10:
             lines.append(f"  and {len(quarantined) - 10} more; --json lists them all")
     return result, "\n".join(lines)
+
+
+def _standing(name: str, spec: GridSpec | None, cycles: Sequence[Revision]) -> dict[str, Any]:
+    """How a source stands: its newest cycle, whether a newer one is due, and what is missing of it."""
+    newest = max(cycles, key=lambda revision: revision.key, default=None)
+    due = None if spec is None else spec.newest_due(now())
+    missing = [] if newest is None else newest.details.get("missing", [])
+    return {
+        "dataset": name,
+        "newest": None if newest is None else newest.key,
+        "revision": None if newest is None else newest.revision,
+        "age_hours": None if newest is None else round(float((now() - key_time(newest.key)) / HOUR), 1),
+        "usual_delay_hours": None if spec is None else spec.delay_hours,
+        "due": None if due is None else cycle_key(due),
+        "late": due is not None and (newest is None or bool(key_time(newest.key) < due)),
+        "complete": newest is not None and newest.complete,
+        "missing": missing,
+        "missing_variables": dict(Counter(variable for variable, *_ in missing).most_common()),
+        "missing_members": sorted({member for _, _, member, _ in missing}),
+        "reasons": dict(Counter(reason for *_, reason in missing).most_common()),
+        "cycles": len(cycles),
+    }
+
+
+def _row(source: Mapping[str, Any]) -> list[str]:
+    if source["newest"] is None:
+        return [source["dataset"], "none", "-", "-", f"{source['usual_delay_hours'] or 0:g} h", "late" if source["late"] else "-", "-", "0"]
+    return [
+        source["dataset"], source["newest"], f"r{source['revision']}", f"{source['age_hours']:.0f} h",
+        "-" if source["usual_delay_hours"] is None else f"{source['usual_delay_hours']:g} h",
+        f"late, {source['due']} is due" if source["late"] else "-" if source["due"] is None else "in time",
+        "complete" if source["complete"] else f"{len(source['missing'])} missing", str(source["cycles"]),
+    ]    # fmt: skip
+
+
+def _lacking(source: Mapping[str, Any]) -> str:
+    """What is missing of a source's newest cycle, and the commonest reason."""
+    if not source["missing"]:
+        return ""
+    variables = ", ".join(f"{name} ({count})" for name, count in source["missing_variables"].items())
+    members = source["missing_members"]
+    whose = f"members {', '.join(map(str, members[:8]))}{' ...' if len(members) > 8 else ''}"
+    return f"missing {variables} of {whose}: {next(iter(source['reasons']))}"
 
 
 def doctor_command(settings: Settings) -> tuple[dict[str, Any], str]:
@@ -97,7 +127,11 @@ def doctor_command(settings: Settings) -> tuple[dict[str, Any], str]:
         check("root", "fail", str(error))
     known = registry.grid_sources(settings)
     for name in (name for name in settings.sources or known if name in settings.sources or known[name].spec.simulated):
-        check(f"source {name}", *_reach(settings, name))
+        if name not in known:
+            check(f"source {name}", "fail", f"there is none of this name; known are {', '.join(known)}")
+            continue
+        for where, outcome, detail in _reach(settings, known[name]):
+            check(f"source {name}{where}", outcome, detail)
     for name in registry.chosen_networks(settings):
         check(f"stations {name}", *reach_network(settings, name, now()))
     result = {
@@ -164,13 +198,17 @@ def _check_published(root: Root, manifest: Manifest, check: Any) -> None:
         check("published", "warn", "latest.json is older than the newest published cycle; run that cycle again to repair it")
 
 
-def _reach(settings: Settings, name: str) -> tuple[str, str]:
-    source = registry.grid_source(settings, name)
+def _reach(settings: Settings, source: GridSource | FieldSource) -> Iterator[tuple[str, str, str]]:
+    """Whether a source answers, at each place it is served from: where, ok or warn, and what was found."""
     if source.spec.simulated:
-        return "ok", "simulated, made here"
-    init_time = newest_due(source)
-    try:
-        plan = source.plan(init_time, registry.transport_for(settings, name))
-    except GiomuaError as error:
-        return "warn", str(error)
-    return "ok", f"{cycle_key(init_time)} lists {len(plan.spans)} fields"
+        yield "", "ok", "simulated, made here"
+        return
+    due, hosts = newest_due(source), registry.hosts_of(settings, source.spec.dataset)
+    for host in hosts:
+        folder = "://" not in host.url or host.url.startswith("file://")
+        alone: Transport = FolderTransport(Path(host.url.removeprefix("file://"))) if folder else HttpTransport(host, attempts=1)
+        where = f" at {host.url}" if len(hosts) > 1 else ""
+        try:
+            yield where, "ok", source.probe(due, alone)
+        except GiomuaError as error:
+            yield where, "warn", str(error)

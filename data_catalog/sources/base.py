@@ -202,6 +202,15 @@ class GridSource(Protocol):
         """
         ...
 
+    def probe(self, init_time: np.datetime64, transport: Transport) -> str:
+        """Read as little as shows whether a cycle can be had: in words what is there.
+
+        Raises:
+            NotAvailableError: The provider answers, and this cycle is not there yet.
+            SourceError: The provider cannot be read.
+        """
+        ...
+
 
 @runtime_checkable
 class FieldSource(Protocol):
@@ -222,6 +231,15 @@ class FieldSource(Protocol):
         Raises:
             NotAvailableError: No such cycle, or nothing of it is there yet.
             SourceError: The archive cannot be read.
+        """
+        ...
+
+    def probe(self, init_time: np.datetime64, transport: Transport) -> str:
+        """Read as little as shows whether a cycle can be had: in words what is there.
+
+        Raises:
+            NotAvailableError: The provider answers, and this cycle is not there yet.
+            SourceError: The provider cannot be read.
         """
         ...
 

@@ -102,15 +102,15 @@ class GribSource:
         return Plan(init_time, spans, coordinates=None if self.coordinates is None else self.coordinates(init_time))
 
     def probe(self, init_time: np.datetime64, transport: Transport) -> str:
-        """Read the first file of a cycle, its index where there is one: its address.
+        """Read the first octets of a cycle's first file, or of its index: in words what is there.
 
         Raises:
-            SourceError: It could not be read.
+            NotAvailableError: The provider answers, and this cycle is not there yet.
+            SourceError: The provider cannot be read.
         """
         first = self.places(init_time, min(self.expected(init_time), key=_by_lead))[0]
-        address = first if self.index is None else self.index.address(first)
-        transport.read(address, 0, 4)
-        return address
+        transport.read(first if self.index is None else self.index.address(first), 0, 4)
+        return f"has {_hour(init_time)}"
 
 
 def _hour(init_time: np.datetime64) -> str:

@@ -6,24 +6,32 @@ To add a source, write it like ``ncep.py`` or ``reports.py`` and name it in :fun
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 from data_catalog.errors import UnknownNameError
 from data_catalog.settings import Settings
 from data_catalog.sources import dwd, ecmwf, gauges, ghcnh, iem, isd, metar, ncep, simulated, synop, wis2
-from data_catalog.sources.base import GridSource, GridSpec, Host, StationSource, StationSpec, Transport
+from data_catalog.sources.base import FieldSource, GridSource, GridSpec, Host, StationSource, StationSpec, Transport
+from data_catalog.sources.dynamical import ARCHIVES
 from data_catalog.sources.reforecast import REFORECAST
 from data_catalog.sources.transport import FolderTransport, HttpTransport
 
 T = TypeVar("T")
 
 
-def grid_sources(settings: Settings) -> dict[str, GridSource]:
-    """Every gridded source by dataset: the simulated centres first, then the public ones."""
-    public: tuple[GridSource, ...] = (*ncep.SOURCES, *ecmwf.SOURCES, *dwd.SOURCES, REFORECAST)
+def grid_sources(settings: Settings) -> dict[str, GridSource | FieldSource]:
+    """Every gridded source by dataset: the simulated centres first, then the public ones, then archives."""
+    public: tuple[GridSource | FieldSource, ...] = (*ncep.SOURCES, *ecmwf.SOURCES, *dwd.SOURCES, REFORECAST, *_archives(settings))
     return {**simulated.grid_sources(settings.profile), **{source.spec.dataset: source for source in public}}
+
+
+def _archives(settings: Settings) -> Iterator[FieldSource]:
+    for archive in ARCHIVES:
+        chosen = _chosen(settings, archive.spec.dataset)
+        yield replace(archive, spec=replace(archive.spec, hosts=chosen)) if chosen else archive
 
 
 def station_sources(settings: Settings) -> dict[str, StationSource]:
@@ -51,7 +59,7 @@ def chosen_networks(settings: Settings) -> dict[str, StationSource]:
     return {name: source for name, source in known.items() if source.spec.simulated}
 
 
-def grid_source(settings: Settings, dataset: str) -> GridSource:
+def grid_source(settings: Settings, dataset: str) -> GridSource | FieldSource:
     """One gridded source.
 
     Raises:
@@ -79,21 +87,28 @@ def transport_for(settings: Settings, source: str) -> Transport:
     Raises:
         UnknownNameError: There is none of this name; the message lists those there are.
     """
-    specs: dict[str, GridSpec | StationSpec] = {name: known.spec for name, known in grid_sources(settings).items()}
-    specs |= {name: known.spec for name, known in station_sources(settings).items()}
-    spec = _named(specs, source, "source")
-    hosts = spec.hosts if isinstance(spec, GridSpec) else (Host(spec.url),)
-    if chosen := [url.strip() for url in settings.source_urls.get(source, "").split(",") if url.strip()]:
-        hosts = tuple(Host(url) for url in chosen)
-    elif spec.simulated:
-        hosts = tuple(Host(str(simulated_folder(settings) / host.url)) for host in hosts)
+    hosts = hosts_of(settings, source)
     if source == wis2.SPEC.network:                          # its URL is that of a broker; what came from there is read from the inbox
         return FolderTransport(_folder(settings, INBOX) / source)
-    if isinstance(spec, StationSpec) and spec.url == hosts[0].url and "://" not in spec.url:
-        return FolderTransport(_folder(settings, spec.url))
     if hosts[0].url.startswith(("http://", "https://")):
         return HttpTransport(*hosts)
     return FolderTransport(Path(hosts[0].url.removeprefix("file://")))
+
+
+def hosts_of(settings: Settings, source: str) -> tuple[Host, ...]:
+    """Where a source is read from, the first choice first; a folder of our own below the local root.
+
+    Raises:
+        UnknownNameError: There is none of this name; the message lists those there are.
+    """
+    specs: dict[str, GridSpec | StationSpec] = {name: known.spec for name, known in grid_sources(settings).items()}
+    specs |= {name: known.spec for name, known in station_sources(settings).items()}
+    spec = _named(specs, source, "source")
+    if chosen := _chosen(settings, source):
+        return chosen
+    hosts = spec.hosts if isinstance(spec, GridSpec) else (Host(spec.url),)
+    base = simulated_folder(settings) if spec.simulated else settings.local_root
+    return tuple(host if "://" in host.url else Host(str(base / host.url)) for host in hosts)
 
 
 def links() -> Transport:
@@ -112,6 +127,11 @@ def _folder(settings: Settings, path: str) -> Path:
 def _client(settings: Settings) -> str:
     """Our name at a broker, the same for the same root: the broker keeps what came while we were away."""
     return f"giomua-{hashlib.sha256(str(settings.local_root.resolve()).encode()).hexdigest()[:16]}"
+
+
+def _chosen(settings: Settings, source: str) -> tuple[Host, ...]:
+    """Where the settings want a source to be read from, in the order to try; none when they do not say."""
+    return tuple(Host(url.strip()) for url in settings.source_urls.get(source, "").split(",") if url.strip())
 
 
 def simulated_folder(settings: Settings) -> Path:

@@ -6,6 +6,7 @@ import email.utils
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -162,7 +163,7 @@ class HttpTransport:
         raise SourceError("; ".join(others) + ".")
 
     def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Close the connections that are kept open; nobody holding this transport any more does the same."""
         if self._opened is not None:
             self._opened.close()
 
@@ -177,6 +178,7 @@ class HttpTransport:
                     verify=_certificates(), timeout=httpx.Timeout(timeout, connect=connect), headers={"Accept-Encoding": "identity"},
                     limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
                 )    # fmt: skip
+                weakref.finalize(self, self._opened.close)
             return self._opened
 
     def _attempt(self, host: Host, download: _Download) -> bytes:

@@ -19,9 +19,10 @@ from hypothesis.extra import numpy as hnp
 from data_catalog.errors import DecodeError, NotGribError, QualityError, TruncatedError, WorkerDiedError
 from data_catalog.grib import DecodePool, Quarantined, Skipped, Source, Taken
 from data_catalog.grib.accumulation import Total, deaccumulate, to_intervals
-from data_catalog.grib.grid import Grid, read_grid
+from data_catalog.grib.grid import Grid, make_mesh, read_grid
 from data_catalog.grib.messages import Flaw, Piece, message_bytes, read_header, scan
 from tests.data_catalog.grib_maker import APCP, ECMWF_TP, EDGES, SHORT_WAVE, TEMPERATURE, axes, message, weather, write
+from tests.data_catalog.sources.provider import MESH, on_mesh
 
 WORLD = (90.0, -90.0, -180.0, 180.0)
 HOUR = np.timedelta64(1, "h")
@@ -516,3 +517,54 @@ def test_apcp_of_six_to_seven_hours_beside_that_of_nought_to_seven(pool):
     assert [(one.start, one.end) for one in found] == [(0, 6), (6, 7)]
     np.testing.assert_allclose(found[1].values, six_seven.values, atol=1e-9)
     np.testing.assert_allclose(found[0].values + found[1].values, all_seven.values, atol=1e-5)
+
+
+# --- unstructured grids ------------------------------------------------------------------------------------------------------------
+
+
+def on_cells(values: np.ndarray, uuid: str = "a27b8de618c411e4820ab5b098c6a5c0") -> bytes:
+    return on_mesh(values, uuid=uuid, typeOfFirstFixedSurface=103, scaledValueOfFirstFixedSurface=2)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.25, 0.5]))
+def test_every_point_of_the_lattice_has_its_nearest_cell(seed: int, spacing: float):
+    rng = np.random.default_rng(seed)
+    latitude, longitude = rng.uniform(17, 25, 4000), rng.uniform(100, 112, 4000)
+    mesh = make_mesh(bytes(35), latitude, longitude, spacing, EDGES)
+    grid = mesh.grid
+    assert grid.index.shape == (grid.latitude.size, grid.longitude.size)
+    assert (np.diff(grid.latitude) < 0).all()
+    assert grid.latitude[0] <= EDGES[0]
+    assert np.allclose(grid.longitude / spacing, np.round(grid.longitude / spacing))
+    row, column = rng.integers(grid.latitude.size), rng.integers(grid.longitude.size)
+    phi, lam = np.radians(latitude), np.radians(longitude)
+    here = np.radians(grid.latitude[row]), np.radians(grid.longitude[column])
+    cosine = np.sin(phi) * np.sin(here[0]) + np.cos(phi) * np.cos(here[0]) * np.cos(lam - here[1])
+    assert cosine[grid.index[row, column]] == pytest.approx(cosine.max(), abs=1e-12)
+
+
+def test_a_mesh_that_does_not_cover_the_region_is_refused():
+    for west in (104.0, 200.0):
+        latitude, longitude = (axis.ravel() for axis in np.meshgrid(np.arange(17.0, 25.0, 0.1), np.arange(west, west + 10, 0.1)))
+        with pytest.raises(DecodeError, match=r"from the nearest cell|no cell in the region"):
+            make_mesh(bytes(35), latitude, longitude, 0.25, EDGES)
+
+
+def test_fields_on_a_mesh_are_decoded_by_its_coordinates_and_others_are_not(pool):
+    clat, clon = (Source(name, data=on_cells(values)) for name, values in zip(("clat", "clon"), MESH, strict=True))
+    north = Source("north", data=on_cells(MESH[0] + 273.15))
+    other = Source("other", data=on_cells(MESH[0] + 273.15, "0" * 32))
+    mesh = pool.mesh(clat, clon, 0.25, EDGES)
+    taken, strange = pool.decode([north, other], EDGES, mesh=mesh)
+    (without,) = pool.decode([north], EDGES)
+    with pytest.raises(DecodeError, match="of different grids"):
+        pool.mesh(clat, other, 0.25, EDGES)
+    with pytest.raises(DecodeError, match="octets"):
+        pool.mesh(clat, Source("cut", data=clon.data[:-9]), 0.25, EDGES)
+    assert isinstance(taken, Taken)
+    assert taken.field.attributes == {"grid": "0p25", "remapping": "unstructured grid: nearest cell"}
+    assert np.abs(taken.field.values - taken.field.latitude[:, None]).max() < 0.13
+    assert isinstance(strange, Skipped)
+    assert "is not that of the coordinates" in strange.reason
+    assert isinstance(without, Skipped)
+    assert "without the coordinates of its cells" in without.reason

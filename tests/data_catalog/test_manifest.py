@@ -293,6 +293,15 @@ def test_what_was_published_but_not_recorded_is_found_and_so_is_what_is_gone(man
 # Refusals
 
 
+def test_what_is_said_of_a_revision_can_be_amended_and_nothing_else(manifest: Manifest):
+    first = manifest.add_revision("d", "k", StoreRef("p0", "0" * 64), available_time=NOON, complete=False, details={"missing": ["a"]})
+    other = manifest.add_revision("d", "k", StoreRef("p1", "1" * 64), available_time=NOON, details={"missing": []})
+    amended = manifest.amend(first, {"missing": ["a", "withdrawn"]})
+    assert manifest.revisions("d") == [amended, other]
+    assert amended.details == {"missing": ["a", "withdrawn"]}
+    assert (amended.content_hash, amended.complete, amended.revision) == (first.content_hash, False, 0)
+
+
 def test_details_and_times_that_cannot_be_kept_are_refused(manifest: Manifest):
     for details in ({"x": float("nan")}, {"x": object()}):
         with pytest.raises(ManifestError, match="no JSON form"):

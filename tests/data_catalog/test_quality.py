@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_catalog.quality import Placed, check_field, check_group, frozen, outlying, shifted_rows
+from data_catalog.quality import Placed, check_field, check_group, frozen, outlying, repeated, shifted_rows
 from data_catalog.variables import VARIABLES
 
 SHAPE = (19, 33)
@@ -144,3 +144,21 @@ def test_a_band_of_rows_moved_by_one_constant_is_damaged_packing(height, sign, r
 
 def test_few_fields_say_nothing_about_rows():
     assert shifted_rows("temperature_2m", ensemble(members=1, leads=3)) == {}
+
+
+def test_the_cycle_before_over_again_is_stuck_and_no_rain_again_is_not():
+    values = ensemble()[0].values
+    assert repeated("temperature_2m", values, values.copy()) == "temperature_2m is that of the cycle before: production is stuck"
+    assert not repeated("temperature_2m", values, values + np.float32(0.001))
+    assert not repeated("temperature_2m", values, np.full_like(values, np.nan))
+    assert not repeated("precipitation_amount", np.zeros(SHAPE), np.zeros(SHAPE))
+
+
+def test_a_step_between_rows_that_does_no_harm_is_no_damage():
+    fields = [replace(one, values=np.full(SHAPE, 20.0, np.float32) + place * np.linspace(0, 1e-3, SHAPE[0], dtype=np.float32)[:, None])
+              for place, one in enumerate(ensemble(leads=1))]    # fmt: skip
+    small, large = fields[3].values.copy(), fields[3].values.copy()
+    small[7:] += 0.03
+    large[7:] += 0.3
+    assert not shifted_rows("temperature_2m", changed(fields, 3, small))
+    assert set(shifted_rows("temperature_2m", changed(fields, 3, large))) == {3}

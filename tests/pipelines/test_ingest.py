@@ -232,6 +232,9 @@ class Provider:
         missing = tuple((key, "the index does not list it") for key in sorted(self.expected(init_time) - set(listed)))
         return Plan(init_time, tuple(Span(key, self.url(key), 0, len(self.files[self.url(key)])) for key in listed), missing)
 
+    def probe(self, init_time: np.datetime64, transport: Transport) -> str:
+        return "there"
+
     def read(self, url: str, start: int = 0, stop: int | None = None) -> bytes:
         self.reads += 1
         if url in self.broken:
