@@ -358,6 +358,23 @@ def backtest(
 
 
 @app.command()
+def verify(
+    root: RootOption = None,
+    days: Annotated[int, typer.Option("--days", min=1, help="Cycles from so many days before the newest on.")] = 90,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the published cycles with what was observed since, and print the scorecard and what changed in it."""
+    from pipelines.commands import verify_command
+
+    settings = settings_from(root=root, profile=profile)
+    with progress_bar() as progress:
+        report, text, degraded = verify_command(settings, days, progress)
+    emit(report, as_json, text)
+    raise typer.Exit(DEGRADED if degraded else DONE)
+
+
+@app.command()
 def status(root: RootOption = None, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """What is published, and for each source its newest cycle, age and what is missing or quarantined."""
     from pipelines.doctor import status_command

@@ -251,6 +251,15 @@ def _cell(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
+def verify_command(settings: Settings, days: int, progress: Progress) -> tuple[dict[str, Any], str, bool]:
+    """Verify the published cycles of the last days; whether one could not be."""
+    from pipelines.render import render_verified
+    from pipelines.verify import verify
+
+    report = verify(settings, days=days, progress=progress)
+    return report.as_json(), render_verified(report), bool(report.failed)
+
+
 def serve_command(settings: Settings, host: str, port: int, say: Callable[[Mapping[str, Any], str], None]) -> None:
     """Serve the page and the interfaces until interrupted; what is published later is served as well."""
     from serving.api.app import create_app

@@ -27,6 +27,8 @@ from pipelines.inputs import key_time
 FOLDER: Final = "published"
 LATEST: Final = "published/latest.json"
 DATASET: Final = "published"
+VERIFICATION: Final = "verification"
+"""Dataset and folder of what became of the published cycles; see :mod:`pipelines.verify`."""
 
 ABOUT: Final[Mapping[str, str]] = {
     "stations": "coupled members at stations; support: point",

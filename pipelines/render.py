@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from data_catalog.settings import Settings
 from data_catalog.store import Root
 from pipelines.cycle import CycleReport
+
+if TYPE_CHECKING:
+    from pipelines.verify import VerifyReport
 
 HOUR = np.timedelta64(1, "h")
 
@@ -136,6 +139,49 @@ def _skill_table(report: CycleReport) -> str:
         f"Score over the held-out {where}, {first['held_out_from']} to {first['held_out_to']} "
         f"(CRPS, lower is better, all leads and stations):\n" + table(rows, ["", *(SHORT.get(v, v) for v in variables)])
     )
+
+
+def render_verified(report: VerifyReport) -> str:
+    """The scorecard, drifts, what changed, and which cycles could not be verified."""
+    parts = [report.message]
+    card = report.scorecard
+    if card is not None:
+        judged = {(row["variable"], row["score"], tuple(row["lead_hours"])): row for row in card["scores"]}
+        rows = [_judged(row) for row in card["scores"]]
+        blends = [row for row in card["forecasters"] if row["forecaster"] == "blend"]
+        young = [
+            row for row in blends if (row["variable"], "crps", tuple(row["lead_hours"])) not in judged and row["coverage_90"] is not None
+        ]
+        if rows:
+            header = ["score (lower is better)", "leads, h", "n", "events", "blend", "best centre", "score", "climatology", "skill", "95 %"]
+            parts.append(table(rows, header))
+        if young:
+            header = ["too few days for a skill", "leads, h", "n", "CRPS", "bias", "coverage 50", "90"]
+            parts.append(table([_young(row) for row in young], header))
+        parts += [f"Drift: {one['variable']} is {one['kind']} since {one['since']} (CUSUM {one['size']:.1f})." for one in card["drifts"]]
+        news = report.changes or ("Nothing changed since the last scorecard.",)
+        parts.append("Since the last scorecard:\n" + "\n".join(f"  - {change}" for change in news))
+    if report.failed:
+        parts.append("Not verified:\n" + "\n".join(f"  - {key}: {reason}" for key, reason in report.failed.items()))
+    return "\n\n".join(parts)
+
+
+def _judged(row: Mapping[str, Any]) -> list[str]:
+    low, high = row["skill_interval"]
+    name = SHORT.get(row["variable"], row["variable"]) + ("" if row["score"] == "crps" else f" {row['score'].replace('_', ' ')} mm")
+    return [
+        name, "{:g}-{:g}".format(*row["lead_hours"]), str(row["n"]), "-" if row["events"] is None else str(row["events"]),
+        f"{row['blend']:.3f}", row["best_centre"].removeprefix("raw_"), f"{row['best_centre_score']:.3f}",
+        "-" if row["climatology"] is None else f"{row['climatology']:.3f}", f"{100 * row['skill']:+.0f} %",
+        f"{100 * low:+.0f} to {100 * high:+.0f}",
+    ]    # fmt: skip
+
+
+def _young(row: Mapping[str, Any]) -> list[str]:
+    return [
+        SHORT.get(row["variable"], row["variable"]), "{:g}-{:g}".format(*row["lead_hours"]), str(row["n"]), f"{row['score']:.3f}",
+        f"{row['bias']:+.3f}", f"{100 * row['coverage_50']:.0f} %", f"{100 * row['coverage_90']:.0f} %",
+    ]
 
 
 SHORT: Final[Mapping[str, str]] = {
