@@ -6,6 +6,7 @@ A handler asks :meth:`PublishedCycles.current` (or :meth:`PublishedCycles.cycle`
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import threading
@@ -13,9 +14,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 import xarray as xr
@@ -30,6 +31,8 @@ OPENED: Final = 8
 """Earlier cycles kept open."""
 OUTLINES: Final = 128
 """Earlier cycles whose description is kept."""
+WARM_TILES: Final = 128
+"""Tiles of a new cycle that are read before anyone asks for it: a few seconds' work, a hundred megabytes at most."""
 RELIST_SECONDS: Final = 60.0
 """After this time the folder is listed again although ``latest.json`` stayed: retention deletes old cycles."""
 RETRY_SECONDS: Final = 60.0
@@ -128,6 +131,11 @@ class ArrayCache:
             yield
         finally:
             self._here.memory_only = False
+
+    def newest_keys(self, count: int) -> list[Hashable]:
+        """Keys of the arrays used last."""
+        with self._lock:
+            return list(itertools.islice(reversed(self._kept), count))
 
     def peek(self, key: Hashable) -> np.ndarray | None:
         """The array if it is kept."""
@@ -279,6 +287,17 @@ class Cycle:
         values: np.ndarray = joined(tuple(tiles), {}).isel(picks).values
         return values
 
+    def warm(self, other: Cycle) -> None:
+        """Read the tiles that were last read of another cycle, so that its readers find them when they turn to this one."""
+        for key in self._cache.newest_keys(WARM_TILES):
+            digest, group, variable, *numbers = cast("tuple[Any, ...]", key)
+            array = self._datasets[group].data_vars.get(variable) if digest == other.content_hash and group in self._datasets else None
+            if array is None:
+                continue
+            dims = [str(dim) for dim in array.dims if dim in TILE]
+            if len(dims) == len(numbers) and all(number * TILE[dim] < array.sizes[dim] for dim, number in zip(dims, numbers, strict=True)):
+                self._tile(group, variable, array.variable, dict(zip(dims, numbers, strict=True)))
+
     def _tile(self, group: str, variable: str, array: xr.Variable, at: Mapping[str, int]) -> np.ndarray:
         """One tile with all that is not tiled, from memory or from the store."""
         cut = {dim: slice(number * TILE[dim], (number + 1) * TILE[dim]) for dim, number in at.items()}
@@ -397,6 +416,9 @@ class PublishedCycles:
                 chosen, _ = self._first_good(tuple(name for name in self._listed if newest is None or name < newest))
             names = tuple(name for name in self._listed if chosen and name <= chosen.name and name not in self._failed)
             changed = chosen is not before
+            if changed and chosen is not None and before is not None:
+                with suppress(GiomuaError):
+                    chosen.warm(before)
             if changed or names != self._names:
                 self.generation += 1
             self._current, self._names, self.problem, self._looked = chosen, names, problem or trouble, True

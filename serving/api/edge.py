@@ -25,7 +25,7 @@ SECURITY: Final = {
     "Cross-Origin-Resource-Policy": "cross-origin",
     "Permissions-Policy": "camera=(), microphone=(), payment=(), usb=()",
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag, Link, Retry-After",
+    "Access-Control-Expose-Headers": "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag, Giomua-Cycle, Retry-After",
 }
 """Of every answer. All of it is public and read-only, so any page may read it; ours loads nothing from elsewhere."""
 

@@ -57,15 +57,14 @@ class Doorkeeper:
         self.silent: dict[GuardedProtocol, None] = {}
         self.idle: dict[GuardedProtocol, None] = {}
 
-    def admit(self) -> None:
-        """Make room for one more."""
+    def admit(self, newcomer: GuardedProtocol) -> None:
+        """Let one more in, if need be for the oldest of those that wait, which may be the newcomer itself."""
         self.open += 1
+        self.silent[newcomer] = None
         if self.open > self.most:
-            waiting = self.silent or self.idle
-            if waiting:
-                oldest = next(iter(waiting))
-                del waiting[oldest]
-                oldest.hang_up()
+            oldest = next(iter(self.silent if len(self.silent) > 1 else self.idle or self.silent))
+            self.forget(oldest)
+            oldest.hang_up()
 
     def forget(self, connection: GuardedProtocol) -> None:
         """No longer among those to be closed."""
@@ -90,8 +89,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is here."""
         super().connection_made(transport)
-        self.doorkeeper.admit()
-        self.doorkeeper.silent[self] = None
+        self.doorkeeper.admit(self)
         self._within("head", HEAD_SECONDS, TOO_SLOW)
 
     def connection_lost(self, exc: Exception | None) -> None:

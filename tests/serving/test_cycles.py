@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from data_catalog.errors import StoreCorruptError, UnknownNameError
 from data_catalog.store import Root, content_hash
 from serving.api import cycles, stream
-from serving.api.cycles import ArrayCache, Cycle, CycleGoneError, CycleName, NotPublishedError, PublishedCycles
+from serving.api.cycles import ArrayCache, Cycle, CycleGoneError, CycleName, NotKeptError, NotPublishedError, PublishedCycles
 from tests.pipelines.conftest import clean_environment
 from tests.serving.served import INIT, LATITUDE, LEADS, LONGITUDE, MEMBERS, announce, groups, publish, serving
 
@@ -146,6 +146,19 @@ def chunks(folder: Path, href: str) -> list[Path]:
     """Files of values of temperature."""
     found = (folder / "published" / href / "stations" / "temperature_2m" / "c").rglob("*")
     return [path for path in found if path.is_file()]
+
+
+def test_what_was_read_of_the_last_cycle_is_ready_in_the_next(tmp_path: Path) -> None:
+    publish(tmp_path, only=LIGHT)
+    store = store_of(tmp_path)
+    store.current().read("stations", "temperature_2m", station=1)
+    publish(tmp_path, INIT + DAY, mark=1.0, only=LIGHT)
+    store.refresh()
+    with store.cache.memory_only():
+        assert store.current().read("stations", "temperature_2m", station=1).shape == (LEADS.size, MEMBERS)
+        with pytest.raises(NotKeptError):
+            store.current().read("stations", "precipitation_amount", station=1)
+    assert store.current().read("stations", "precipitation_amount", station=1).shape == (LEADS.size, MEMBERS)
 
 
 def flip(folder: Path, href: str) -> None:

@@ -140,6 +140,23 @@ def test_thousands_of_connections_take_nobody_down(published_root: Path, monkeyp
         assert kept.getresponse().status == 200
 
 
+def test_a_crowd_of_listeners_leaves_the_door_shut_for_newcomers_only(published_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nobody waits who could be sent away, whoever comes is, and those inside stay."""
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 16)
+    with serving(published_root) as client, ExitStack() as stack:
+        inside = [stack.enter_context(connected(client)) for _ in range(16)]
+        for connection in inside:
+            connection.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        newcomer = stack.enter_context(connected(client))
+        assert everything(newcomer) == b""
+        inside[0].close()
+        time.sleep(0.3)
+        assert client.ask("/ready").status == 200
+        for connection in inside[1:]:
+            assert b"retry" in connection.recv(100_000)
+
+
 def test_huge_areas_are_refused_and_small_questions_still_answered(client: Client) -> None:
     for _ in range(30):
         corner = ",".join(f"{104 + 0.005 * n} {19 + (n % 2)}" for n in range(450))
