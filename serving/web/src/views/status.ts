@@ -65,7 +65,7 @@ export function endsAt19(offset: number): (day: string) => string {
 
 function changes(context: Context, place: string, now: Run | undefined, before: Run | undefined): HTMLElement {
     if (!now || !before) return section("changes", t("changes"), [], note(t("no_previous")));
-    const days = (now.daily.days ?? []).filter((day) => (before.daily.days ?? []).includes(day)).slice(0, 9);
+    const days = (now.daily.days ?? []).filter((day) => (before.daily.days ?? []).includes(day) && quantile(now, "temperature_2m_max", day, 1) !== null).slice(0, 9);
     const rows = ROWS(endsAt19(context.index.region.offset_hours)).map((row) => h("tr", {}, h("th", { scope: "row" }, row.label), days.map((day) => {
         const [a, b] = [row.of(now, day), row.of(before, day)];
         const difference = a === null || b === null ? null : a - b;
