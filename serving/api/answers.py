@@ -12,13 +12,13 @@ import gzip
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api.cycles import PublishedCycles
 
-LIMIT_BYTES: Final = 96 * 2**20
+LIMIT_BYTES: Final = 64 * 2**20
 LARGEST_BYTES: Final = 8 * 2**20
 """A larger answer is sent as it comes, neither kept nor compressed."""
 WORTH_BYTES: Final = 1024
@@ -33,38 +33,46 @@ Key = tuple[int, bytes, bytes, str, tuple[bytes, ...]]
 
 @dataclass(slots=True)
 class Answer:
-    """A whole answer of status 200.
+    """A whole answer of status 200, kept in one coding.
 
     Attributes:
         headers: Without Content-Length, ETag and Vary.
-        body: As it is.
+        content: The body; in gzip where ``is_packed``.
         etag: Of the body, quoted.
-        packed: The body in gzip, None where that does not pay.
+        is_packed: Whether compression paid.
     """
 
     headers: list[tuple[bytes, bytes]]
-    body: bytes
+    content: bytes
     etag: bytes
-    packed: bytes | None
+    is_packed: bool
+
+    @classmethod
+    def of(cls, headers: list[tuple[bytes, bytes]], body: bytes, level: int) -> Answer:
+        """From a body, compressed where its kind and size say that it pays."""
+        kind = next((value.decode("latin-1") for name, value in headers if name.lower() == b"content-type"), "")
+        etag = b'"%s"' % hashlib.blake2b(body, digest_size=12).hexdigest().encode()
+        pays = len(body) >= WORTH_BYTES and kind.startswith(COMPRESSIBLE)
+        return cls(headers, gzip.compress(body, level, mtime=0) if pays else body, etag, pays)
 
     @property
     def size(self) -> int:
         """Bytes in memory, roughly."""
-        return len(self.body) + len(self.packed or b"") + 500
+        return len(self.content) + 500
 
     async def send(self, scope: Scope, send: Send) -> None:
         """Send it as the request's conditions and codings ask for."""
         asked = dict(scope["headers"])
-        packed = self.packed if b"gzip" in asked.get(b"accept-encoding", b"") else None
-        etag = self.etag if packed is None else self.etag[:-1] + b'-gzip"'
+        packed = self.is_packed and b"gzip" in asked.get(b"accept-encoding", b"")
+        etag = self.etag[:-1] + b'-gzip"' if packed else self.etag
         headers = [*self.headers, (b"etag", etag), (b"vary", b"Accept, Accept-Encoding")]
         if matches(asked.get(b"if-none-match"), self.etag):
             await send({"type": "http.response.start", "status": 304, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
             return
-        body = self.body if packed is None else packed
+        body = gzip.decompress(self.content) if self.is_packed and not packed else self.content
         headers.append((b"content-length", b"%d" % len(body)))
-        if packed is not None:
+        if packed:
             headers.append((b"content-encoding", b"gzip"))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -181,10 +189,6 @@ class Recorder:
         headers: list[tuple[bytes, bytes]] = [
             (name, value) for name, value in self._start["headers"] if name.lower() not in (b"content-length", b"vary")
         ]
-        kind: Any = next((value.decode("latin-1") for name, value in headers if name.lower() == b"content-type"), "")
-        packed = None
-        if len(body) >= WORTH_BYTES and kind.startswith(COMPRESSIBLE):
-            large = len(body) > QUICK_BYTES
-            packed = await asyncio.to_thread(gzip.compress, body, 2, mtime=0) if large else gzip.compress(body, 4, mtime=0)
-        etag = b'"%s"' % hashlib.blake2b(body, digest_size=12).hexdigest().encode()
-        return Answer(headers, body, etag, packed)
+        if len(body) > QUICK_BYTES:
+            return await asyncio.to_thread(Answer.of, headers, body, 2)
+        return Answer.of(headers, body, 4)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import mimetypes
-from gzip import compress
 from pathlib import Path
 from typing import Final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from serving.api.answers import COMPRESSIBLE, WORTH_BYTES, Answer
+from serving.api.answers import Answer
 
 BUNDLE: Final = Path(__file__).parents[1] / "static"
 INDEX: Final = "index.html"
@@ -27,13 +25,11 @@ def load_bundle(folder: Path = BUNDLE) -> dict[str, Answer]:
         body = file.read_bytes()
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         kind += "; charset=utf-8" if kind.startswith("text/") else ""
-        pays = len(body) >= WORTH_BYTES and (kind.startswith(COMPRESSIBLE) or "json" in kind)
         headers = [
             (b"content-type", kind.encode()),
             (b"cache-control", (FOREVER if path.startswith("assets/") else FRESH).encode()),
         ]
-        etag = b'"%s"' % hashlib.blake2b(body, digest_size=12).hexdigest().encode()
-        found[path] = Answer(headers, body, etag, compress(body, 9, mtime=0) if pays else None)
+        found[path] = Answer.of(headers, body, 9)
     if INDEX in found:
         found[""] = found[INDEX]
     return found
