@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +25,10 @@ REPORTED_DAYS: Final = 3
 
 REACH_DAYS: Final = 11
 """Days of observations before the first forecast of the history, for those who look back from it."""
+
+_AT_STATIONS: Final = "-stations"
+_MANY_RUNS: Final = 120
+"""Past forecasts from which on worker processes pay for their start."""
 
 _DAY: Final = np.timedelta64(1, "D")
 _HOUR: Final = np.timedelta64(1, "h")
@@ -77,10 +84,7 @@ def simulate(
         today = init_time.astype("datetime64[D]")
         last = (init_time - _HOUR).astype("datetime64[D]")  # the newest 00 UTC before the cycle
         runs = np.arange(today - days * _DAY, last + _DAY, _DAY)
-        forecasts, stores = {}, []
-        for dataset in simulator.specs:
-            forecasts[dataset], written = _history(root, manifest, simulator, dataset, runs, progress)
-            stores += written
+        forecasts, stores = _histories(settings, root, manifest, simulator, runs, progress)
         since = today - (days + REACH_DAYS if days else 0) * _DAY
         hours = np.arange(since.astype("datetime64[h]"), init_time + _HOUR, _HOUR)
         observations, written = _observations(root, manifest, simulator, hours, progress)
@@ -94,25 +98,53 @@ def simulate(
     )
 
 
-def _history(
-    root: Root, manifest: Manifest, simulator: SimulatedAtmosphere, dataset: str, runs: np.ndarray, progress: Progress
-) -> tuple[int, list[str]]:
-    """Past forecasts at stations, one store a month: how many were added, and the stores written."""
-    name, added, stores = f"{dataset}-stations", 0, []
-    for month in np.unique(runs.astype("datetime64[M]")):
-        wanted = runs[runs.astype("datetime64[M]") == month]
-        there = _there(root, manifest, name, month, simulator)
-        missing = wanted if there is None else np.setdiff1d(wanted, there[INIT_TIME].values.astype(wanted.dtype))
-        if not missing.size:
-            continue
-        made = simulator.history(dataset, missing, progress)
-        whole = made if there is None else _joined(there, made, INIT_TIME)
+def _histories(
+    settings: Settings, root: Root, manifest: Manifest, simulator: SimulatedAtmosphere, runs: np.ndarray, progress: Progress
+) -> tuple[dict[str, int], list[str]]:
+    """Past forecasts at stations, one store a centre and month: how many were added by dataset, and the stores written."""
+    months = runs.astype("datetime64[M]")
+    wanted: dict[tuple[str, np.datetime64], np.ndarray] = {}
+    kept: dict[tuple[str, np.datetime64], xr.Dataset] = {}
+    for dataset in simulator.specs:
+        for month in np.unique(months):
+            there = _there(root, manifest, f"{dataset}{_AT_STATIONS}", month, simulator)
+            missing = runs[months == month]
+            if there is not None:
+                missing = np.setdiff1d(missing, there[INIT_TIME].values.astype(runs.dtype))
+                kept[dataset, month] = there
+            if missing.size:
+                wanted[dataset, month] = missing
+    added, stores = dict.fromkeys(simulator.specs, 0), []
+    for (dataset, month), made in _made(settings, wanted, progress):
+        old = kept.get((dataset, month))
+        whole = made if old is None else _joined(old, made, INIT_TIME)
+        name = f"{dataset}{_AT_STATIONS}"
         ref = root.write_store(f"archive/{name}", _key(month), {"": whole}, simulator.attributes)
         details = {**simulator.attributes, "runs": whole.sizes[INIT_TIME]}
         manifest.add_revision(name, _key(month), ref, available_time=whole[AVAILABLE_TIME].values.max(), details=details)
-        added += missing.size
+        added[dataset] += made.sizes[INIT_TIME]
         stores.append(ref.path)
     return added, stores
+
+
+def _made(
+    settings: Settings, wanted: Mapping[tuple[str, np.datetime64], np.ndarray], progress: Progress
+) -> Iterator[tuple[tuple[str, np.datetime64], xr.Dataset]]:
+    """Past forecasts by dataset and month, in order; much of it is made in worker processes side by side."""
+    jobs = [(settings, dataset, runs) for (dataset, _), runs in wanted.items()]
+    if sum(runs.size for runs in wanted.values()) < _MANY_RUNS:
+        for place, job in zip(wanted, jobs, strict=True):
+            yield place, _make(*job)
+        return
+    with ProcessPoolExecutor(settings.decode_workers, mp_context=get_context("spawn")) as pool:
+        for number, (place, made) in enumerate(zip(wanted, pool.map(_make, *zip(*jobs, strict=True)), strict=True)):
+            progress("history of the simulated centres", number + 1, len(jobs))
+            yield place, made
+
+
+def _make(settings: Settings, dataset: str, runs: np.ndarray) -> xr.Dataset:
+    """Past forecasts of one dataset."""
+    return registry.simulator(settings).history(dataset, runs)
 
 
 def _observations(

@@ -33,7 +33,7 @@ _SURGE_SPEED: Final = 40.0  # km/h, from the north-east
 _SURGE_NORM: Final = 1.18  # makes the greatest fall about the size
 HEAT_BUILD_HOURS: Final = 50.0
 HEAT_END_HOURS: Final = 6.0
-_HEAT_SIZE: Final = 3.4  # K
+_HEAT_SIZE: Final = 3.8  # K
 _LANDFALL_LONGITUDE: Final = 106.6
 
 
@@ -98,14 +98,14 @@ class Stall(Kind):
         chance, jitter = generator.random(), generator.random()
         duration = min(24.0 + generator.gamma(1.5, 10.0), 72.0)
         latitude, longitude = generator.normal(20.9, 0.8), generator.normal(105.6, 1.0)
-        size = 1.6 * generator.gamma(16.0, 1.0 / 16.0)
+        size = 1.75 * generator.gamma(16.0, 1.0 / 16.0)
         onset = (slot + jitter) * self.hours
         return np.array([onset, size * (chance < _STALL_CHANCE[month_of(onset)]), duration, latitude, longitude])
 
     def error(self, lead_days: float, parameters: Floats) -> Floats:
-        """4 h and 4 h more a day; 45 km and 30 km more a day; an eighth of size and a fifth of duration."""
-        place = 0.4 + 0.27 * lead_days
-        return np.array([4.0 + 4.0 * lead_days, 0.125 * parameters[SIZE], 0.2 * parameters[2], place, place])
+        """4 h and 4 h more a day; 65 km and 30 km more a day; a fifth of size and a quarter of duration."""
+        place = 0.6 + 0.27 * lead_days
+        return np.array([4.0 + 4.0 * lead_days, 0.2 * parameters[SIZE], 0.25 * parameters[2], place, place])
 
 
 SURGE, HEAT, TYPHOON, STALL = Surge(), Heat(), Typhoon(), Stall()
@@ -170,7 +170,7 @@ _AT_TEN_METRES: Final = 0.75  # share of the gradient wind
 _DECAY: Final = 0.095  # per hour over land (Kaplan and DeMaria 1995)
 _INLAND: Final = 8.0  # m/s that is left
 _INFLOW: Final = np.radians(20.0)
-_RAIN_KM: Final = 230.0
+_RAIN_KM: Final = 180.0
 _RING_KM: Final = 750.0
 
 
@@ -204,7 +204,7 @@ def typhoon(hours: Floats, points: Points, parameters: Floats) -> Vortex:
     north = speed_there * np.sin(turned) + carried * (speed * np.cos(course))[:, None]
     deficit = _AIR_DENSITY * np.e * wind**2 / _SHAPE_B
     strength = np.minimum(wind / 26.0, 1.4)
-    latent = strength * (1.4 * np.exp(-((far / _RAIN_KM) ** 2)) - 0.4 * np.exp(-(((far - _RING_KM) / 250.0) ** 2)))
+    latent = strength * (1.9 * np.exp(-((far / _RAIN_KM) ** 2)) - 0.4 * np.exp(-(((far - _RING_KM) / 250.0) ** 2)))
     return Vortex(latent, deficit * -np.expm1(-ratio), east, north)
 
 

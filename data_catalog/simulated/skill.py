@@ -22,8 +22,8 @@ import numpy as np
 
 from data_catalog.simulated.noise import Band, Floats, Latent, between_knots, normals
 
-_AT_START: Final = (0.95, 0.88, 0.72, 0.42, 0.15)  # R0 by band
-_HOURS: Final = (230.0, 110.0, 50.0, 18.0, 7.0)  # T by band
+_AT_START: Final = (0.93, 0.83, 0.63, 0.34, 0.10)  # R0 by band
+_HOURS: Final = (240.0, 115.0, 48.0, 16.0, 6.0)  # T by band
 HORIZON: Final = 384.0
 """Hours; nothing is known beyond."""
 

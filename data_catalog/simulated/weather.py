@@ -23,7 +23,7 @@ _SOUTHERLY: Final = 0.40  # share of southerly flow in the warmth of the air, as
 _SLOPE_SD: Final = float(
     np.sqrt(sum(w**2 * np.sum((band.amplitude * band.wave[0]) ** 2) for w, band in zip(FLOW_WEIGHTS, BANDS, strict=False)))
 )  # standard deviation of the streamfunction's eastward slope, per km
-_RAIN_TAKES: Final = 0.25  # K, what rain and its clouds take from the mean temperature
+_RAIN_TAKES: Final = 0.35  # K, what rain and its clouds take from the mean temperature
 _GEOSTROPHIC: Final = 500.0  # m/s per (latent unit per km): 3 hPa per unit, f at 21 N, and the friction of 10 m
 
 
@@ -176,8 +176,8 @@ def _temperature(climate: Climate, points: Points, hours: Floats, drivers: Drive
     """Temperature in degree_Celsius, its course over the day and the cooling by rain, K, each (time, member, point)."""
     curve = day_curve(local_hour(hours, points.longitude))[:, None, :]
     exposed = ((1.0 - 0.7 * points.sea) * (1.0 + 0.15 * points.relief))[None, None, :]
-    # The mean daily maximum and minimum differ by more than the mean day does: changing weather adds some 2 K.
-    size = (0.95 * by_month(climate.range, hours) - 1.4)[:, None, None] * exposed * faults.day_range
+    # The mean daily maximum and minimum differ by more than the mean day does: changing weather adds to a small range most.
+    size = np.clip(1.45 * by_month(climate.range, hours) - 5.4, 1.0, None)[:, None, None] * exposed * faults.day_range
     stratus = 1.0 - 0.35 * np.clip(drivers.drizzle + 0.5, 0.0, 1.0)
     swing = curve * size * stratus * np.clip(1.05 - 0.30 * drivers.wet, 0.35, 1.7)
     cooling = 2.2 * np.tanh(drivers.rain / 3.0)
@@ -204,7 +204,7 @@ def _visibility(points: Points, hours: Floats, humidity: Floats, depression: Flo
     """
     haze = 0.22 + 0.12 * (1.0 + winter(hours)[:, None, None]) * (1.0 - 0.6 * points.relief)
     haze = haze * (0.7 + 2.0 * np.clip((humidity - 70.0) / 30.0, 0.0, 1.0) ** 3)  # per km
-    fog = 8.0 * np.clip(0.4 + winter(hours), 0.0, 1.0)[:, None, None] * expit((0.45 - depression) / 0.08) * expit((2.2 - speed) / 0.4)
+    fog = 8.0 * np.clip(0.4 + winter(hours), 0.0, 1.0)[:, None, None] * expit((0.75 - depression) / 0.10) * expit((2.2 - speed) / 0.4)
     falling = 0.34 * rain**0.63
     return np.asarray(1000.0 * np.clip(3.912 / (haze + fog + falling), 0.05, 40.0))
 
@@ -275,6 +275,7 @@ def instants(climate: Climate, points: Points, hours: Floats, drivers: Drivers, 
         "wind_u_10m": east,
         "wind_v_10m": north,
         "wind_speed_10m": speed,
+        "wind_from_direction_10m": np.degrees(np.arctan2(-east, -north)) % 360.0,
         "wind_speed_100m": speed * 10.0**shear,
         "wind_gust_10m": 1.4 * speed + 1.2 + 2.0 * np.sqrt(drivers.rain),
         "pressure_reduced_to_mean_sea_level": pressure,

@@ -64,3 +64,44 @@ def test_everything_says_simulated(simulator: Simulator) -> None:
     assert history.attrs["simulated"] is True
     assert dict(history.sizes) == {"init_time": 1, "lead_time": 8, "station": 3, "ensemble_member": 5, "bounds": 2}
     assert len(expected_keys(tiny.specs["simulated-global-eps"])) == 9 * 8 * 5
+
+
+BY_HAND = ("nam_dinh", "phu_lien", "thai_nguyen")
+
+
+def test_people_report_rain_as_synop_does(simulator: Simulator) -> None:
+    """6 h at the main hours, 3 h in between, nothing at others; the totals are those of an hourly gauge at the same place."""
+    whole = hours("2024-07-01T00", 24 * 30)
+    found = simulator.observations(whole).sel(station=list(BY_HAND))
+    of_day = (whole - whole.astype("datetime64[D]")).astype(int)
+    rain, interval = found["precipitation_amount"].values, found["precipitation_amount_interval"].values
+    assert np.isnan(rain[of_day % 3 != 0]).all()
+    for hour, length in ((0, 6), (6, 6), (12, 6), (18, 6), (3, 3), (9, 3), (15, 3), (21, 3)):
+        there = interval[of_day == hour]
+        assert set(np.unique(there[np.isfinite(there)])) == {length}
+    late, main = rain[of_day == 9], rain[of_day == 12]
+    assert np.nanmin(main - late) > -0.11, "six hours hold the three before"
+    shown = [np.isfinite(found[name].values) for name in ("temperature_2m_max", "temperature_2m_min")]
+    assert shown[0][of_day == 12].mean() > 0.9
+    assert not shown[0][of_day != 12].any()
+    assert not shown[1][of_day != 0].any()
+    warm = found["temperature_2m"].values.reshape(30, 24, 3)
+    assert np.nanmin(found["temperature_2m_max"].values[of_day == 12] - warm[:, 6:13].max(axis=1)) > -0.15
+
+
+def test_some_sensor_sticks_now_and_then(simulator: Simulator) -> None:
+    values = simulator.observations(hours("2024-01-01T00", 24 * 200))["pressure_reduced_to_mean_sea_level"].values
+    repeated = np.zeros(values.shape[1])
+    for station in range(values.shape[1]):
+        same = np.diff(values[np.isfinite(values[:, station]), station]) == 0
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], same.astype(int), [0]])))
+        repeated[station] = np.max(np.diff(edges)[::2], initial=0)
+    assert repeated.max() > 10, "hours at one value"
+    assert np.median(repeated) < 10
+
+
+def test_the_truth_that_reports_need_reaches_back_far_enough(simulator: Simulator) -> None:
+    one = simulator.observations(hours("2024-07-01T12", 1))
+    many = simulator.observations(hours("2024-06-28T00", 24 * 4))
+    for name in one.data_vars:
+        assert np.array_equal(one[name].values, many[name].sel(time=one["time"]).values, equal_nan=True), name
