@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_catalog import bufr
@@ -135,6 +135,7 @@ cells = st.one_of(st.just(np.nan), st.integers(0, 400).map(lambda tenths: tenths
 table = st.lists(cells, min_size=12, max_size=12).map(lambda values: np.array(values).reshape(4, 3))
 
 
+@settings(max_examples=40)
 @given(table, table, st.integers(0, 6))
 def test_merging_laws(first: np.ndarray, second: np.ndarray, shift: int) -> None:
     old, new = reports([2, 3, 4, 5], first), reports([2 + shift + n for n in range(4)], second)
@@ -152,6 +153,7 @@ def test_merging_laws(first: np.ndarray, second: np.ndarray, shift: int) -> None
 hours = st.sampled_from([1 / 6, 1.0, 3.0, 6.0, 24.0])
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), hours, st.integers(0, 400)), min_size=1, max_size=12))
 def test_every_interval_of_a_time_is_kept_and_the_shortest_comes_first(given_values: list[tuple[int, int, float, int]]) -> None:
     """Whatever comes in whatever order, each (time, station, interval) ends with its last value."""
