@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from data_catalog.errors import DecodeError, TruncatedError, WorkerDiedError
+from data_catalog.variables import TRACE
 from data_catalog.workers import Worker
 
 _MISSING_LONG: Final = 2147483647
@@ -342,8 +343,6 @@ def _surface(subset: list[_Element]) -> Report | None:
 
 def _measured(variable: str, value: float) -> float:
     """Precipitation of -0.1 is a trace (WMO-No. 306, note on 0 13 011)."""
-    from data_catalog.observations import TRACE
-
     return TRACE if variable == "precipitation_amount" and -0.15 < value < 0 else value
 
 

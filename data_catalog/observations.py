@@ -31,9 +31,6 @@ from data_catalog.variables import VARIABLES, Variable
 if TYPE_CHECKING:
     from data_catalog.sources.base import StationSpec, Transport
 
-TRACE: Final = 0.025
-"""kg m-2 kept for a trace: rain that is less than 0.05 and cannot be measured (WMO-No. 306, BUFR 0 13 011 note, and FM 12 RRR = 990)."""
-
 KELVIN: Final = 273.15
 KNOT: Final = 1852.0 / 3600.0
 """m s-1 (ICAO Annex 5)."""

@@ -105,6 +105,9 @@ _ALL: Final = (
 VARIABLES: Final[Mapping[str, Variable]] = MappingProxyType({variable.name: variable for variable in _ALL})
 """Every variable of the catalog by name, in the order people expect to see them."""
 
+TRACE: Final = 0.025
+"""kg m-2 kept for a trace: rain that is less than 0.05 and cannot be measured (WMO-No. 306, BUFR 0 13 011 note, and FM 12 RRR = 990)."""
+
 
 def attributes(name: str) -> dict[str, Any]:
     """CF attributes of a variable by name, ``{}`` for one that the catalog does not have (kept as decoded, on request)."""

@@ -16,9 +16,10 @@ from typing import Final
 import numpy as np
 
 from data_catalog.errors import DecodeError
-from data_catalog.observations import TRACE, Gathered, Reports, fetch, whole_lines
+from data_catalog.observations import Gathered, Reports, fetch, whole_lines
 from data_catalog.sources.base import StationSpec, Transport
 from data_catalog.stations import Station
+from data_catalog.variables import TRACE
 
 SPEC: Final = StationSpec(
     network="ghcnh",

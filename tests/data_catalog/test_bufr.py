@@ -13,7 +13,7 @@ import pytest
 from data_catalog import bufr
 from data_catalog.bufr import Refusal, Report
 from data_catalog.errors import TruncatedError, WorkerDiedError
-from data_catalog.observations import TRACE
+from data_catalog.variables import TRACE
 from data_catalog.workers import Worker
 from tests.data_catalog.bufr_maker import report, synop, temp
 
