@@ -87,12 +87,14 @@ class Cycle:
         init_time: Start of the forecast.
         values: By key in catalog units over the grid; rain in mm and short wave in W m-2 since the lead before. (point,)
         messages: By file the messages in it: what its index says of each (None where it is none of ours), and the octets.
+        totals: Messages with rain since the start of the forecast in a provider of buckets.
     """
 
     source: GribSource
     init_time: np.datetime64
     values: dict[FieldKey, np.ndarray] = field(default_factory=dict)
     messages: dict[str, list[tuple[FieldKey | None, bytes]]] = field(default_factory=dict)
+    totals: set[bytes] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         keys = sorted(self.source.expected(self.init_time), key=lambda key: (key.lead_hours, key.member, key.variable))
@@ -104,7 +106,9 @@ class Cycle:
             if self.source.index is not None and not found:
                 found.append((None, self.message(FieldKey("temperature_2m", key.lead_hours, key.member), aloft=True)))
             if key.variable == RAIN and self.source.spec.dataset == "noaa-gfs-0p25":
-                found.append((key, self.message(key, begin=0)))     # the total since the start beside the bucket
+                total = self.message(key, begin=0)      # since the start, beside the bucket
+                self.totals.add(total)
+                found.append((key, total))
             found.append((key, self.message(key)))
 
     @property
@@ -182,13 +186,13 @@ class Cycle:
         found: dict[str, bytes] = {}
         for url, messages in self.messages.items():
             data = b"".join(octets for _, octets in messages)
-            found[url] = bz2.compress(data) if url.endswith(".bz2") else data
+            found[url] = _packed(data) if url.endswith(".bz2") else data
             if self.source.index is not None:
                 found[self.source.index.address(url)] = self.index(url).encode()
         if self.source.coordinates is not None:
             where = self.source.coordinates(self.init_time)
-            for url, values, number in ((where.latitude, MESH[0], 1), (where.longitude, MESH[1], 2)):
-                found[url] = bz2.compress(on_mesh(values, bits=24, uuid=UUID, parameterCategory=191, parameterNumber=number))
+            for url, number in ((where.latitude, 1), (where.longitude, 2)):
+                found[url] = _axis(number)
         return {unquote(url): data for url, data in found.items()}
 
     def index(self, url: str) -> str:
@@ -201,19 +205,16 @@ class Cycle:
         return "\n".join(lines) + "\n"
 
     def _idx_line(self, number: int, key: FieldKey | None, place: int, octets: bytes) -> str:
-        fields = reforecast.FIELDS if self.source is not None and self.source.index == reforecast.REFORECAST.index else ncep.FIELDS
+        fields = reforecast.FIELDS if self.source.index == reforecast.REFORECAST.index else ncep.FIELDS
         words = "TMP:2 mb:3 hour fcst"
         if key is not None:
             named = next(one for one in fields if one.variable == key.variable)
-            begin = 0 if self._is_total(key, octets) else self.begin(key)
+            begin = 0 if octets in self.totals else self.begin(key)
             window = f"{begin}-{key.lead_hours} hour {named.statistic}" if named.statistic else f"{key.lead_hours} hour"
             words = f"{named.element}:{named.level}:{'anl' if not key.lead_hours else f'{window} fcst'}"
         member = 0 if key is None else key.member
         ending = "" if self.source.spec.members == 1 else f"ENS=+{member}" if member else "ENS=low-res ctl"
         return f"{number}:{place}:d={''.join(day_and_hour(self.init_time))}:{words}:{ending}"
-
-    def _is_total(self, key: FieldKey, octets: bytes) -> bool:
-        return key.variable == RAIN and self.begin(key) > 0 and octets == self.message(key, begin=0)
 
     def _index_line(self, number: int, key: FieldKey | None, place: int, octets: bytes) -> str:
         day, hour = day_and_hour(self.init_time)
@@ -235,6 +236,17 @@ class Cycle:
         rows, columns = grib_maker.axes(self.step)
         grid = self.values[key].reshape(rows.size, columns.size)
         return grid[np.ix_(np.searchsorted(-rows, -latitude - 1e-6), np.searchsorted(columns, longitude - 1e-6))]
+
+
+@cache
+def _axis(number: int) -> bytes:
+    """The file with the latitude (1) or longitude (2) of every cell."""
+    return bz2.compress(on_mesh(MESH[number - 1], bits=24, uuid=UUID, parameterCategory=191, parameterNumber=number))
+
+
+@cache
+def _packed(data: bytes) -> bytes:
+    return bz2.compress(data)
 
 
 @cache
