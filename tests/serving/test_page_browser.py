@@ -238,6 +238,34 @@ def test_a_stale_cycle_and_an_earlier_one_say_so(browser: Any, site: tuple[str, 
         assert "cycle=" not in seen.page.url
 
 
+def test_it_moves_on_when_another_cycle_is_out_and_says_when_the_server_is_gone(browser: Any, site: tuple[str, Path]) -> None:
+    context = browser.new_context(viewport=DESKTOP)
+    page = context.new_page()
+    page.clock.install(time=NOW)
+
+    def before_the_newest(route: Any) -> None:
+        answer = route.fetch()
+        index = answer.json()
+        route.fulfill(response=answer, json=index | {"cycles": index["cycles"][1:]})
+
+    page.route("**/api/page/index", before_the_newest)
+    page.goto(f"{site[0]}/#/risk?lang=en")
+    page.wait_for_selector("body[data-ready=risk]")
+    assert "12 UTC 09/07" in page.inner_text(".when")
+    page.unroute("**/api/page/index")
+    page.clock.fast_forward(61_000)
+    page.wait_for_selector(".when:has-text('00 UTC 10/07')")
+    page.wait_for_selector("body[data-ready=risk]")
+    page.route("**/api/page/index", lambda route: route.abort())
+    page.clock.fast_forward(61_000)
+    page.wait_for_selector("#alarms:has-text('No contact')")
+    assert page.is_visible("#risk table")                # what was loaded stays
+    page.unroute("**/api/page/index")
+    page.clock.fast_forward(61_000)
+    page.wait_for_selector("#alarms:not(:has-text('No contact'))", state="attached")
+    context.close()
+
+
 def test_a_root_without_a_cycle(browser: Any, tmp_path: Path) -> None:
     with serving(tmp_path) as client, browsing(browser, client.base) as seen:
         seen.open("#/status?lang=en")

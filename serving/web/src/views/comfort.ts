@@ -34,7 +34,7 @@ export async function renderComfort(context: Context): Promise<HTMLElement[]> {
             return paint(h("td", { class: color ? "shade" : null }, num(middle, 1, lang()), h("span", { class: "delta" }, `${num(low, 1, lang())}…${num(high, 1, lang())}`)), color, color ? inkOn(color) : null);
         })))));
     const name = placeName(index, place);
-    return [section("comfort", `${t("comfort_title")}: ${name}`, [], insteadNote(context), days.length ? scroll(t("comfort_title"), table) : note(t("no_value_here")),
+    return [section("comfort", `${t("comfort_title")}: ${name}`, [], insteadNote(context), days.length ? scroll(t("comfort_title"), table) : note(t("no_days")),
         h("div", { class: "below" }, scaleKey(CHANCE, t("per_cent"))), h("div", { class: "below" }, scaleKey(TEMPERATURE, "°C")),
         h("p", { class: "note below" }, t("comfort_note", { place: name })), note(t("citations", { rain: index.region.rain.citation, temperature: index.region.temperature.citation })))];
 }

@@ -58,6 +58,7 @@ function dayTable(point: Point): HTMLElement {
     const all = point.daily.days ?? [];
     const shown = all.map((_, i) => i).filter((i) => known("temperature_2m_max", i) || known("precipitation_amount_day_ending_1900", i));
     const days = shown.map((i) => all[i] as string);
+    if (!days.length) return note(t("no_days"));
     const rows: [string, string, Scale][] = [
         [t("tmax_row"), "temperature_2m_max", TEMPERATURE], [t("tmin_row"), "temperature_2m_min", TEMPERATURE],
         [t("rain19_row"), "precipitation_amount_day_ending_1900", RAIN], [t("rain07_row"), "precipitation_amount_day_ending_0700", RAIN],

@@ -119,6 +119,7 @@ function memberTable(members: Members, init: number, variable: string): HTMLTabl
 
 function runTables(context: Context, runs: Awaited<ReturnType<typeof api.runs>>["runs"]): HTMLElement {
     const days = (runs[0]?.daily.days ?? []).slice(0, 10);
+    if (!days.length) return note(t("no_days"));
     const scales = [TEMPERATURE, RAIN, RAIN, CHANCE, CHANCE];
     return scroll(t("runs_title"), h("table", {}, h("thead", {}, h("tr", {}, h("th", { class: "text", scope: "col" }, t("cycle")), days.map((day) => dayHead(day)))),
         ROWS(endsAt19(context.index.region.offset_hours)).map((row, n) => h("tbody", {},

@@ -15,6 +15,7 @@ export async function renderRisk(context: Context): Promise<HTMLElement[]> {
     if (!risk.rules.length || !risk.point || !risk.city || !risk.members) return [section("risk", t("risk_title"), [], note(t("no_risk")))];
     const ends = index.region.rain.day_ends_local;
     const chosen = ends.includes(state.options.day ?? "") ? (state.options.day as string) : (ends[0] as string);
+    if (!columns(risk, chosen).length) return [section("risk", t("risk_title"), [], note(t("no_days")))];
     const choices = [
         h("span", { class: "note" }, t("rain_day")),
         segments(t("rain_day"), ends.map((time): [string, string] => [time, t("ends_at", { time })]), chosen, (day) => context.go({ options: { ...state.options, day } })),
