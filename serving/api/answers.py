@@ -23,8 +23,8 @@ LARGEST_BYTES: Final = 8 * 2**20
 """A larger answer is sent as it comes, neither kept nor compressed."""
 WORTH_BYTES: Final = 1024
 """Smaller answers fit a packet or two as they are."""
-QUICK_BYTES: Final = 32 * 1024
-"""Compressed in less time than it takes to hand the work to a thread and back."""
+QUICK_BYTES: Final = 256 * 1024
+"""Compressed here, in a few milliseconds: under load a thread waits longer than that for its turn."""
 COMPRESSIBLE: Final = ("application/json", "application/geo+json", "application/vnd.cov+json", "application/vnd.oai", "text/", "image/svg")
 EVERY_TIME: Final = ("/health", "/ready", "/metrics", "/events")
 
@@ -191,4 +191,4 @@ class Recorder:
         ]
         if len(body) > QUICK_BYTES:
             return await asyncio.to_thread(Answer.of, headers, body, 2)
-        return Answer.of(headers, body, 4)
+        return Answer.of(headers, body, 2)

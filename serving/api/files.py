@@ -159,15 +159,16 @@ async def answer_file(folder: Folder, path: str, headers: Headers) -> Response:
     Raises:
         ProblemError: 404, no such file; 416, no such range.
     """
-    size = await to_thread.run_sync(folder.size, path, limiter=folder.turn) if is_plain(path) else None
-    if size is None:
+    begun = await to_thread.run_sync(_begin, folder, path, headers.get("range") is None, limiter=folder.turn) if is_plain(path) else None
+    if begun is None:
         raise ProblemError(404, "There is no such published file; published/latest.json names the newest store.")
+    size, whole = begun
     immutable = any(part.endswith(".zarr") for part in path.split("/")[:-1])
     kind = "application/json" if path.endswith(".json") else "application/octet-stream"
     common = {"Cache-Control": FOREVER if immutable else FRESH, "Accept-Ranges": "bytes", "Content-Type": kind}
     asked = headers.get("range")
-    if kind == "application/json" and size <= LARGEST_JSON and asked is None:
-        return Response(await to_thread.run_sync(folder.read, path, limiter=folder.turn), headers=common)
+    if whole is not None:
+        return Response(whole, headers=common)
     etag = f'"{hashlib.blake2b(path.encode(), digest_size=8).hexdigest()}-{size:x}"' if immutable else None
     if etag is not None:
         common["ETag"] = etag
@@ -184,6 +185,14 @@ async def answer_file(folder: Folder, path: str, headers: Headers) -> Response:
     if stop - start <= PIECE:
         return Response(await to_thread.run_sync(folder.read, path, start, stop, limiter=folder.turn), status, headers=common)
     return StreamingResponse(_pieces(folder, path, start, stop), status, headers=common)
+
+
+def _begin(folder: Folder, path: str, all_of_it: bool) -> tuple[int, bytes | None] | None:
+    """Length of a file, and its content when it is JSON that is wanted whole; None when there is no file."""
+    size = folder.size(path)
+    if size is None:
+        return None
+    return size, folder.read(path) if all_of_it and path.endswith(".json") and size <= LARGEST_JSON else None
 
 
 async def _pieces(folder: Folder, path: str, start: int, stop: int) -> AsyncIterator[bytes]:
