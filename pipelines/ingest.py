@@ -320,9 +320,9 @@ def _mesh(coordinates: Coordinates, transport: Transport, pool: DecodePool, edge
 
 
 def _before(root: Root, manifest: Manifest, name: str, init_time: np.datetime64) -> xr.Dataset | None:
-    """The newest cycle before this one, None where there is none."""
+    """The newest cycle before this one, unread, None where there is none."""
     earlier = [one for one in manifest.revisions(name, key_to=cycle_key(init_time), latest_only=True) if one.key != cycle_key(init_time)]
-    return root.open_store(earlier[-1].path).load() if earlier else None
+    return root.open_store(earlier[-1].path) if earlier else None
 
 
 def _fresh(found: Sequence[Taken], before: xr.Dataset | None, book: _Book) -> list[Taken]:
@@ -331,14 +331,15 @@ def _fresh(found: Sequence[Taken], before: xr.Dataset | None, book: _Book) -> li
         return list(found)
     leads = {lead: place for place, lead in enumerate(before[LEAD_TIME].values.astype("timedelta64[s]"))}
     members = {int(member): place for place, member in enumerate(before[ENSEMBLE_MEMBER].values)}
+    names = {outcome.field.variable for outcome in found} & set(before.data_vars)
+    values = {name: before[name].transpose(LEAD_TIME, ENSEMBLE_MEMBER, LATITUDE, LONGITUDE).values for name in names}
     kept = []
     for outcome in found:
         one = outcome.field
         lead, member = leads.get(one.lead_time.astype("timedelta64[s]")), members.get(one.member)
         reason = ""
-        if lead is not None and member is not None and one.variable in before:
-            same = before[one.variable].transpose(LEAD_TIME, ENSEMBLE_MEMBER, LATITUDE, LONGITUDE)[lead, member].values
-            reason = quality.repeated(one.variable, one.values, same)
+        if lead is not None and member is not None and one.variable in values:
+            reason = quality.repeated(one.variable, one.values, values[one.variable][lead, member])
         if reason:
             book.refuse(outcome, reason)
         else:

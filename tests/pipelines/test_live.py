@@ -66,6 +66,9 @@ def test_a_cycle_comes_late_and_broken_and_is_completed(server: Server) -> None:
     assert first["init_time"] == "20260801T06Z", "the newest that is usually there by now"
     assert {field["lead_hours"] for field in first["missing"]} == {240}
     assert all("There is no object" in field["reason"] for field in first["missing"])
+    shown = CliRunner().invoke(app, ["ingest", AIFS]).stdout
+    assert ", 8 missing, 0 quarantined" in shown
+    assert "240h-oper-fc" in shown
     source = standing()
     assert (source["newest"], source["late"], source["complete"], source["usual_delay_hours"]) == ("20260801T06Z", False, False, 6.4)
     assert source["missing_variables"] == dict.fromkeys(source["missing_variables"], 1)

@@ -354,6 +354,16 @@ class FaultContract(Delivered):
         assert report.revision is not None
         assert report.revision.content_hash == undisturbed
 
+    def test_a_provider_that_is_stuck_sends_the_cycle_before_over_again(self, stage: Stage) -> None:
+        stage.ingest()
+        stage.cycle = Cycle(stage.cycle.source, stage.cycle.init_time + np.timedelta64(1, "D"))     # the same values under another date
+        stage.server.files = stage.cycle.files()
+        report = stage.ingest()
+        assert {key.variable for key in report.taken} == {RAIN}
+        assert {key.variable for key, _ in report.missing} == {"temperature_2m"}
+        assert all("is that of the cycle before: production is stuck" in reason for _, reason in report.missing)
+        assert self.recorded(stage, report) == dict(report.missing)
+
     def test_a_server_that_dies_midway_is_left_alone(self, stage: Stage) -> None:
         data = [unquote(url) for url in stage.cycle.messages]
         stage.server.faults = dict.fromkeys(data if stage.cycle.suffix else data[1:], "dead")
