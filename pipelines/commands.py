@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -149,6 +150,10 @@ def ingest_command(
         f"{source} {cycle_key(chosen)}: {len(report.taken)} fields taken, {len(report.missing)} missing, "
         f"{len(report.quarantined)} quarantined"
     )
+    reasons = Counter(reason for _, reason in report.missing).most_common()
+    text += "".join(f"\n  {count:5d}  {reason}" for reason, count in reasons[:5])
+    if len(reasons) > 5:
+        text += f"\n         and {len(reasons) - 5} more reasons; --json lists every field"
     return result, text, bool(report.missing or report.quarantined)
 
 
