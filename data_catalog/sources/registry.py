@@ -1,6 +1,6 @@
 """Every source by name, how its bytes are reached, and the way to the simulated atmosphere.
 
-To add a source, write it like ``ncep.py`` or ``reports.py`` and name it in :func:`grid_sources` or :func:`station_sources`.
+To add a source, write it like ``reforecast.py`` or ``iem.py`` and name it in :func:`grid_sources` or :func:`station_sources`.
 """
 
 from __future__ import annotations
