@@ -12,6 +12,7 @@ import os
 import re
 import stat
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -39,9 +40,11 @@ class Folder(Protocol):
 
     Attributes:
         turn: How many may read at the same time.
+        is_near: Whether a small file takes less time to read than a thread to get its turn.
     """
 
     turn: CapacityLimiter
+    is_near: bool
 
     def size(self, path: str) -> int | None:
         """Length in bytes of the file at a path relative to ``published``, None when none may be served there."""
@@ -61,6 +64,7 @@ class LocalFolder:
 
     def __init__(self, base: Path) -> None:
         self.base = base
+        self.is_near = True
         self.turn = CapacityLimiter(AT_ONCE)
 
     def size(self, path: str) -> int | None:
@@ -105,6 +109,7 @@ class RemoteFolder:
 
     def __init__(self, root: Root) -> None:
         self.root = root
+        self.is_near = False
         self.turn = CapacityLimiter(AT_ONCE)
 
     def size(self, path: str) -> int | None:
@@ -159,7 +164,10 @@ async def answer_file(folder: Folder, path: str, headers: Headers) -> Response:
     Raises:
         ProblemError: 404, no such file; 416, no such range.
     """
-    begun = await to_thread.run_sync(_begin, folder, path, headers.get("range") is None, limiter=folder.turn) if is_plain(path) else None
+    begun = None
+    if is_plain(path):
+        ask = partial(_begin, folder, path, headers.get("range") is None)
+        begun = ask() if folder.is_near else await to_thread.run_sync(ask, limiter=folder.turn)
     if begun is None:
         raise ProblemError(404, "There is no such published file; published/latest.json names the newest store.")
     size, whole = begun
