@@ -53,6 +53,11 @@ class Observations:
             return None
         return Manifest.open(self._url)
 
+    def hashes(self) -> tuple[str, ...]:
+        """Content hashes of the months that :meth:`all` stands for."""
+        self.all()
+        return self._hashes
+
     def all(self) -> xr.Dataset | None:
         """``VARIABLE(time, station)`` of every network, or None. Where two networks have a station, the first by name wins."""
         with self._lock:

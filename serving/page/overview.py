@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -75,24 +76,29 @@ def _key_time(key: str) -> np.datetime64:
     return np.datetime64(f"{key[:4]}-{key[4:6]}-{key[6:8]}T{key[9:11]}", "ns")
 
 
-def verification_of(root: Root, store: PublishedCycles, observations: Observations) -> dict[str, Any]:
-    """The scorecard if there is one, the scores over the past that the newest run held out, and how many live cycles there are."""
+def record_of(store: PublishedCycles, observations: Observations) -> dict[str, Any]:
+    """What the manifest says of the past: live cycles so far, and the scores over the past that the newest run held out."""
+    opened = observations.manifest()
+    if opened is None:
+        return {"held_out": [], "live_cycles": 0}
+    with opened as manifest:
+        revisions = manifest.revisions("published", latest_only=True)
+    names = store.names()
+    key = names[0].key if names else None
+    return {
+        "held_out": next((list(revision.details.get("skill", [])) for revision in revisions if revision.key == key), []),
+        "live_cycles": sum(not revision.details.get("simulated") for revision in revisions),
+    }
+
+
+def verification_of(root: Root, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The scorecard if there is one, beside what :func:`record_of` found."""
     scorecard, problem = None, None
     try:
         scorecard = read_scorecard(root)
     except GiomuaError as error:
         problem = str(error)
-    opened = observations.manifest()
-    live, held_out = 0, []
-    if opened is not None:
-        with opened as manifest:
-            revisions = manifest.revisions("published", latest_only=True)
-        live = sum(not revision.details.get("simulated") for revision in revisions)
-        names = store.names()
-        key = names[0].key if names else None
-        held_out = next((list(revision.details.get("skill", [])) for revision in revisions if revision.key == key), [])
-    return {
-        "scorecard": None if scorecard is None else scorecard.model_dump(),
-        "problem": problem, "held_out": held_out, "live_cycles": live,
+    return dict(record) | {
+        "scorecard": None if scorecard is None else scorecard.model_dump(), "problem": problem,
         "needed_cycles": NEEDED_CYCLES if scorecard is None else scorecard.needed_cycles, "warn_chance": WARN_CHANCE,
     }

@@ -22,7 +22,7 @@ from serving.api.cycles import PublishedCycles
 from serving.observed import Observations
 from serving.page.days import comfort_of, runs_of_cycles
 from serving.page.maps import map_of
-from serving.page.overview import status_of, verification_of
+from serving.page.overview import record_of, status_of, verification_of
 from serving.page.point import models_of, point_of
 from serving.page.risk import risk_of
 from tests.pipelines.conftest import HISTORY_DAYS, INIT, KEY, tiny_settings
@@ -77,7 +77,7 @@ def test_the_page_can_show_what_a_cycle_published(published: tuple[Path, CycleRe
     assert comfort_of(cycle, region, observations, "lang")["observed_until"] == 0
     assert map_of(cycle, region, "temperature", "q50")["shape"][1:] == [6, 6]
     assert len(runs_of_cycles(store, region, observations, "lang")["runs"]) == 1
-    assert verification_of(root, store, observations)["live_cycles"] == 0
+    assert verification_of(root, record_of(store, observations))["live_cycles"] == 0
 
 
 @pytest.mark.parametrize(("name", "places"), [("stations", {"station": 3}), ("grid", {"latitude": 6, "longitude": 6})])
