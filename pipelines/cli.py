@@ -233,6 +233,7 @@ def simulate(
         int | None,
         typer.Option("--days", min=0, help="Days of history before the cycle.", show_default="what a cycle learns from"),
     ] = None,
+    grid: Annotated[bool, typer.Option("--grid", help="The gridded atmosphere of those days too, every 6 h.")] = False,
     profile: ProfileOption = None,
     world: WorldOption = None,
     as_json: JsonOption = False,
@@ -242,7 +243,7 @@ def simulate(
 
     settings = settings_from(root=root, profile=profile, world=world)
     with progress_bar() as progress:
-        report, text = simulate_command(settings, parse_time(init_time) if init_time else None, days, progress)
+        report, text = simulate_command(settings, parse_time(init_time) if init_time else None, days, grid, progress)
     emit(report, as_json, text)
 
 

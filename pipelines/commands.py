@@ -115,14 +115,14 @@ def _reasons(title: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def simulate_command(
-    settings: Settings, init_time: np.datetime64 | None, days: int | None, progress: Progress
+    settings: Settings, init_time: np.datetime64 | None, days: int | None, grid: bool, progress: Progress
 ) -> tuple[dict[str, Any], str]:
     """Make a cycle of the simulated atmosphere and the history before it."""
     from pipelines.simulate import simulate
 
     chosen = init_time if init_time is not None else midnight(now() - 6 * HOUR)
     history = settings.training_days + SPARE_DAYS if days is None else days
-    report = simulate(settings, chosen, history_days=history, progress=progress)
+    report = simulate(settings, chosen, history_days=history, grid=grid, progress=progress)
     result = report.as_json()
     key = cycle_key(chosen)
     text = f"Simulated {key} and {history} days before it under {settings.root}\nNext: giomua run --init-time {key}"

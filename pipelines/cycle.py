@@ -185,8 +185,8 @@ def _report(root: Root, revision: Revision, reused: bool) -> CycleReport:
 
 
 def is_forecast(dataset: str) -> bool:
-    """Whether a dataset of the manifest is a gridded forecast: not observations, soundings, history at stations or a product."""
-    other = (OBSERVATIONS_PREFIX, "soundings/", "twins/")
+    """Whether a dataset of the manifest is a gridded forecast: not observations, analyses, soundings, history at stations or a product."""
+    other = (OBSERVATIONS_PREFIX, "analyses/", "soundings/", "twins/")
     return not (dataset.startswith(other) or dataset.endswith(STATIONS_SUFFIX) or dataset in (DATASET, VERIFICATION))
 
 

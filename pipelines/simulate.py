@@ -16,7 +16,7 @@ from data_catalog.manifest import Manifest
 from data_catalog.settings import Settings
 from data_catalog.sources import registry
 from data_catalog.sources.base import Progress, silent
-from data_catalog.sources.simulated import SimulatedAtmosphere
+from data_catalog.sources.simulated import ANALYSIS_HOURS, SimulatedAtmosphere
 from data_catalog.store import Root
 from pipelines.observe import OBSERVATIONS, file_months
 
@@ -27,6 +27,7 @@ REACH_DAYS: Final = 11
 """Days of observations before the first forecast of the history, for those who look back from it."""
 
 _AT_STATIONS: Final = "-stations"
+_ANALYSES: Final = "analyses/simulated"
 _MANY_RUNS: Final = 120
 """Past forecasts from which on worker processes pay for their start."""
 
@@ -61,7 +62,12 @@ class SimulateReport:
 
 
 def simulate(
-    settings: Settings, init_time: np.datetime64, *, history_days: int | None = None, progress: Progress = silent
+    settings: Settings,
+    init_time: np.datetime64,
+    *,
+    history_days: int | None = None,
+    grid: bool = False,
+    progress: Progress = silent,
 ) -> SimulateReport:
     """Publish one simulated cycle and put the history before it into the archive. What is there already costs a look.
 
@@ -69,6 +75,7 @@ def simulate(
         settings: Region, world, profile and root.
         init_time: Start of the cycle, UTC, a whole hour.
         history_days: Days of past 00 UTC forecasts and of observations; default: ``training_days`` and 30 more.
+        grid: Whether the gridded nature run of those days is wanted too, every 6 h, as ``analyses/simulated``.
         progress: Called as it goes on.
 
     Raises:
@@ -88,6 +95,9 @@ def simulate(
         since = today - (days + REACH_DAYS if days else 0) * _DAY
         hours = np.arange(since.astype("datetime64[h]"), init_time + _HOUR, _HOUR)
         observations, written = _observations(root, manifest, simulator, hours, progress)
+        if grid:
+            synoptic = hours[(hours - hours.astype("datetime64[D]")).astype(int) % ANALYSIS_HOURS == 0]
+            written += _analyses(root, manifest, simulator, synoptic, progress)
     return SimulateReport(
         init_time,
         tuple(name for name, now in published.items() if now),
@@ -162,6 +172,22 @@ def _observations(
             stores += [revision.path for revision in made]
             added += missing.size
     return added, stores
+
+
+def _analyses(root: Root, manifest: Manifest, simulator: SimulatedAtmosphere, times: np.ndarray, progress: Progress) -> list[str]:
+    """The gridded nature run, one store a month: the stores written. What is not of a whole month is written anew when the month grows."""
+    stores = []
+    months = times.astype("datetime64[M]")
+    for number, month in enumerate(np.unique(months)):
+        wanted = times[months == month]
+        there = _there(root, manifest, _ANALYSES, month, simulator)
+        if there is None or np.setdiff1d(wanted, there[TIME].values.astype(wanted.dtype)).size:
+            made = simulator.analyses(wanted)
+            ref = root.write_store(f"archive/{_ANALYSES}", _key(month), {"": made}, simulator.attributes)
+            manifest.add_revision(_ANALYSES, _key(month), ref, available_time=made[TIME].values.max(), details=simulator.attributes)
+            stores.append(ref.path)
+        progress("analyses", number + 1, np.unique(months).size)
+    return stores
 
 
 def _there(root: Root, manifest: Manifest, dataset: str, month: np.datetime64, simulator: SimulatedAtmosphere) -> xr.Dataset | None:

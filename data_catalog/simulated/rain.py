@@ -21,8 +21,8 @@ from data_catalog.simulated.places import Points
 _SUMMER: Final = (0.17, 0.13, 0.13, 0.11, 0.10)  # latent variance by band, the rest is sub-grid
 _WINTER: Final = (0.56, 0.20, 0.11, 0.05, 0.04)
 # January to December: thresholds in standard deviations of the latents, and the scale of the intensity in mm per hour for each mm of the
-# monthly normal. calibrate.py prints them again; January to March, where drizzle and showers trade places, were chosen among its answers, and
-# July to September are a tenth above them: the published world has few of the rare great rains.
+# monthly normal. calibrate.py prints them again; January to March, where drizzle and showers trade places, were chosen among its answers,
+# and July to September are a tenth above them: the published world has few of the rare great rains.
 SHOWER_THRESHOLD: Final = (1.65, 1.71, 2.0, 1.72, 1.65, 1.67, 1.62, 1.55, 1.69, 1.83, 2.0, 1.88)
 SHOWER_SCALE: Final = (0.0275, 0.0142, 0.0516, 0.022, 0.0262, 0.0241, 0.02, 0.019, 0.0226, 0.0349, 0.0534, 0.0281)
 DRIZZLE_THRESHOLD: Final = (1.7, 1.31, 0.9, 1.66, 2.9, 4.9, 4.9, 4.9, 4.9, 3.9, 3.2, 2.3)

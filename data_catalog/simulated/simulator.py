@@ -15,7 +15,18 @@ from typing import Any, Final
 import numpy as np
 import xarray as xr
 
-from data_catalog.dimensions import AVAILABLE_TIME, BOUNDS, ENSEMBLE_MEMBER, INIT_TIME, LATITUDE, LEAD_TIME, LONGITUDE, STATION, TIME
+from data_catalog.dimensions import (
+    AVAILABLE_TIME,
+    BOUNDS,
+    ENSEMBLE_MEMBER,
+    INIT_TIME,
+    LATITUDE,
+    LEAD_TIME,
+    LONGITUDE,
+    STATION,
+    TIME,
+    attributes,
+)
 from data_catalog.grids import axis_weights, station_coordinates, to_stations
 from data_catalog.regions import Region
 from data_catalog.settings import Profile
@@ -202,6 +213,33 @@ class Simulator:
         available = moments + np.timedelta64(round(delay * 3600), "s")
         coords = {TIME: moments, AVAILABLE_TIME: (TIME, available), **station_coordinates(stations)}
         return xr.Dataset(data, coords=coords, attrs={**self.attributes, "network": simulated.NETWORK})
+
+    def analyses(self, times: np.ndarray) -> xr.Dataset:
+        """The nature run on the region's grid.
+
+        Args:
+            times: UTC, whole hours, ascending, shape (time,).
+
+        Returns:
+            ``VARIABLE(time, latitude, longitude)`` with ``time_bounds``: rain and short wave are over the 6 h before.
+        """
+        latitude, longitude = self.region.latitude, self.region.longitude
+        bases = Bases.at(self.climate, Points.grid(latitude, longitude))
+        hours, step = hours_since_1970(times), simulated.ANALYSIS_HOURS
+        values: dict[str, list[Floats]] = {name: [] for name in simulated.ANALYSED}
+        for hour in hours:
+            hourly = self.truth.hourly(hour - np.arange(step - 1.0, -1.0, -1.0), bases)
+            found = self.truth.instants(np.array([hour]), bases, hourly.at(np.array([step - 1])))
+            found["precipitation_amount"] = hourly.rain.sum(axis=0, keepdims=True)
+            found["downward_short_wave_radiation_flux_surface"] = hourly.short_wave.mean(axis=0, keepdims=True)
+            for name, pieces in values.items():
+                pieces.append(found[name].reshape(latitude.size, longitude.size))
+        dims = (TIME, LATITUDE, LONGITUDE)
+        moments = np.asarray(times).astype("datetime64[ns]")
+        bounds = np.stack([moments - step * _HOUR, moments], axis=1)
+        coords = {name: (name, axis, attributes(name)) for name, axis in ((TIME, moments), (LATITUDE, latitude), (LONGITUDE, longitude))}
+        data = {name: (dims, np.stack(pieces).astype(np.float32), VARIABLES[name].attributes()) for name, pieces in values.items()}
+        return xr.Dataset(data, coords=coords, attrs=self.attributes).assign(time_bounds=((TIME, BOUNDS), bounds))
 
     def history(self, dataset: str, init_times: np.ndarray, progress: Progress = silent) -> xr.Dataset:
         """A centre's past forecasts at the stations, by the way a cycle takes: from the grid, with the same error model.

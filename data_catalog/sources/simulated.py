@@ -53,6 +53,12 @@ REPORTED: Final = (
 )  # fmt: skip
 """What every simulated station reports."""
 
+ANALYSED: Final = (*VARIABLES, "convective_available_potential_energy", "precipitable_water", "visibility")
+"""What a gridded analysis has."""
+
+ANALYSIS_HOURS: Final = 6
+"""Hours between two analyses."""
+
 GLOBAL_EPS_RESOLUTION: Final = 0.5
 """degrees; the other centres publish on the region's own grid."""
 
@@ -85,6 +91,10 @@ class SimulatedAtmosphere(Protocol):
 
     def observations(self, times: np.ndarray) -> xr.Dataset:
         """``VARIABLE(time, station)`` that the stations report at whole hours."""
+        ...
+
+    def analyses(self, times: np.ndarray) -> xr.Dataset:
+        """``VARIABLE(time, latitude, longitude)``: the atmosphere as it was, intervals of 6 h."""
         ...
 
     def history(self, dataset: str, init_times: np.ndarray, progress: Progress = silent) -> xr.Dataset:

@@ -10,6 +10,7 @@ from data_catalog.manifest import Manifest
 from data_catalog.settings import Settings, load_settings
 from data_catalog.sources import registry
 from data_catalog.store import Root
+from pipelines.cycle import cycle_datasets
 from pipelines.ingest import ingest_cycle
 from pipelines.simulate import SimulateReport, simulate
 
@@ -137,3 +138,19 @@ def test_the_last_cycle_is_the_history_of_tomorrow(settings: Settings, report: S
                 found = stations[name].transpose("lead_time", "station", "ensemble_member").values
                 scale = 1e-4 * float(np.nanmax(np.abs(history[name].values)))
                 assert found == pytest.approx(history[name].values[0], abs=max(scale, 2e-3), nan_ok=True), name
+
+
+def test_the_gridded_atmosphere_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
+    chosen = load_settings(root=str(tmp_path), profile="tiny")
+    first = simulate(chosen, INIT, history_days=1, grid=True)
+    assert sum(path.startswith("archive/analyses/simulated/") for path in first.stores) == 2, "June and July"
+    assert not any("analyses" in path for path in simulate(chosen, INIT, history_days=1, grid=True).stores)
+    july = Root.open(chosen).open_store(newest(chosen, "analyses/simulated")["202507"]).load()
+    assert july["temperature_2m"].dims == ("time", "latitude", "longitude")
+    assert july["temperature_2m"].shape[1:] == (6, 6)
+    assert set(np.diff(july["time"].values)) == {np.timedelta64(6, "h")}
+    assert july.attrs["simulated"] is True
+    expected = registry.simulator(chosen).analyses(july["time"].values[-1:])
+    assert np.array_equal(july["precipitation_amount"].values[-1], expected["precipitation_amount"].values[0])
+    with Manifest.open(chosen.manifest) as manifest:
+        assert cycle_datasets(chosen, manifest) == ("simulated-global-eps", "simulated-regional-eps"), "no source of forecasts"
