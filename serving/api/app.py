@@ -34,6 +34,7 @@ DESCRIPTION: Final = """Giómua's published ensemble forecasts, read-only. Every
 Simulated data says so. Nothing here is an official warning of the National Centre for Hydro-Meteorological Forecasting."""
 
 
+FILES: Final[dict[str, Any]] = {"application/json": {}, "application/geo+json": {}, "application/octet-stream": {}}
 AT_ONCE: Final = 4
 """Answers of the page computed at the same time: more threads than cores would only keep the event loop from its turn."""
 
@@ -103,8 +104,8 @@ def create_app(settings: Settings) -> FastAPI:
     @app.get(
         "/published/{path:path}", tags=["published"], summary="A published file: Zarr, STAC, latest.json; whole or by range",
         response_class=Response, responses=responses(404, 416) | {
-            200: {"description": "The file", "content": {"application/json": {}, "application/octet-stream": {}}},
-            206: {"description": "The bytes asked for", "content": {"application/json": {}, "application/octet-stream": {}}},
+            200: {"description": "The file", "content": FILES},
+            206: {"description": "The bytes asked for", "content": FILES},
             304: {"description": "The client has it"},
         },
     )

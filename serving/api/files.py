@@ -172,7 +172,9 @@ async def answer_file(folder: Folder, path: str, headers: Headers) -> Response:
         raise ProblemError(404, "There is no such published file; published/latest.json names the newest store.")
     size, whole = begun
     immutable = any(part.endswith(".zarr") for part in path.split("/")[:-1])
-    kind = "application/json" if path.endswith(".json") else "application/octet-stream"
+    kind = "application/octet-stream"
+    if path.endswith(".json"):
+        kind = "application/geo+json" if path.startswith("items/") else "application/json"
     common = {"Cache-Control": FOREVER if immutable else FRESH, "Accept-Ranges": "bytes", "Content-Type": kind}
     asked = headers.get("range")
     if whole is not None:

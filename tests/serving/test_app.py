@@ -81,6 +81,7 @@ def test_stac_is_served_with_relative_links_that_hold(client: Client, published_
     catalog = client.ask("/published/catalog.json").json()
     assert catalog["stac_version"].startswith("1.")
     found = pystac.Catalog.from_file(f"{client.base}/published/catalog.json")
+    assert client.ask("/published/items/20250710T00Z.r0.json").headers["content-type"] == "application/geo+json"
     (item,) = found.get_items(recursive=True)
     assert item.properties["forecast:reference_datetime"] == "2025-07-10T00:00:00Z"
     href = item.assets["data"].get_absolute_href()
