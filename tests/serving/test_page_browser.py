@@ -169,6 +169,15 @@ def test_the_whole_page_by_keyboard(browser: Any, site: tuple[str, Path]) -> Non
                 before = seen.text("output")
                 keyboard.press("ArrowRight")
                 assert seen.text("output") != before
+                tab_to(".map")
+                keyboard.press("ArrowLeft")
+                assert "°B" in seen.text("main section > .read")
+                keyboard.press("Enter")
+                seen.settle("meteogram")
+                assert "Ô lưới" in seen.text("#meteogram")
+                assert "place=" in seen.page.url
+                seen.page.select_option("#place", "lang")
+                seen.settle()
             keyboard.press("Control+Home")
             seen.page.evaluate("document.querySelector('.skip').focus()")
         tab_to("#place")
@@ -206,11 +215,11 @@ def test_every_chart_has_its_values(browser: Any, site: tuple[str, Path]) -> Non
     with browsing(browser, site[0]) as seen:
         for view in ("meteogram", "map", "models"):
             seen.open(f"#/{view}?lang=en")
-            charts = seen.page.locator("section:has(svg[role=img], figure[role=img])").all()
+            charts = seen.page.locator("section:has(svg[role=img], .map[role=img])").all()
             assert charts
             for chart in charts:
                 assert chart.locator("details.values, table").count() >= 1
-            for label in seen.page.locator("svg[role=img], figure[role=img]").all():
+            for label in seen.page.locator("svg[role=img], .map[role=img]").all():
                 assert len(label.get_attribute("aria-label")) > 8
 
 

@@ -23,6 +23,11 @@ export function projection(latitude: readonly number[], longitude: readonly numb
     };
 }
 
+/** Position of the value of an axis that is nearest. */
+export function nearest(axis: readonly number[], value: number): number {
+    return axis.reduce((best, one, i) => (Math.abs(one - value) < Math.abs((axis[best] as number) - value) ? i : best), 0);
+}
+
 /** Values of one lead: rows from north to south; missing ones are null. */
 export function slice(layer: Layer, lead: number): (number | null)[] {
     const size = layer.shape[1] * layer.shape[2];
@@ -35,17 +40,24 @@ export interface Drawn {
     arrows?: { u: Layer; v: Layer };
 }
 
+/** What happens to a cell: looked at (by pointer or arrow keys), or chosen (by click or Enter). */
+export interface Touch { look: (row: number, column: number) => void; pick: (row: number, column: number) => void }
+
 export class SmallMap {
     readonly element: HTMLElement;
+    private cell: [number, number];
+    private readonly frame: SVGRectElement;
     private readonly canvas = h("canvas", { "aria-hidden": "true" });
     private readonly marks: SVGGElement;
     private readonly shape: Projection;
 
-    constructor(grid: Layer, geo: Geo, stations: readonly Station[], city: Box, place: { latitude: number; longitude: number } | null, pick: (latitude: number, longitude: number) => void) {
+    constructor(grid: Layer, geo: Geo, stations: readonly Station[], city: Box, place: { latitude: number; longitude: number } | null, touch: Touch) {
         this.shape = projection(grid.latitude, grid.longitude);
         const { width, height, x, y } = this.shape;
         const path = (line: readonly (readonly [number, number])[]): string => line.map(([lon, lat], i) => `${i ? "L" : "M"}${Math.round(x(lon) * 10) / 10},${Math.round(y(lat) * 10) / 10}`).join("");
         this.marks = s("g");
+        this.cell = [nearest(grid.latitude, place?.latitude ?? 0), nearest(grid.longitude, place?.longitude ?? 0)];
+        this.frame = s("rect", { class: "cell", width: width / grid.longitude.length, height: height / grid.latitude.length, visibility: "hidden", "vector-effect": "non-scaling-stroke" });
         const dots = stations.flatMap((one) => [s("circle", { class: "dot", cx: x(one.longitude), cy: y(one.latitude), r: 6 })]);
         const svg = s("svg", { viewBox: `0 0 ${width} ${Math.round(height)}`, preserveAspectRatio: "none", "aria-hidden": "true" },
             s("path", { class: "river", d: geo.rivers.map(path).join(""), "vector-effect": "non-scaling-stroke" }),
@@ -53,18 +65,34 @@ export class SmallMap {
             s("path", { class: "border", d: geo.borders.map(path).join(""), "vector-effect": "non-scaling-stroke" }),
             s("path", { class: "coast", d: geo.coast.map(path).join(""), "vector-effect": "non-scaling-stroke" }),
             s("rect", { class: "city", x: x(city.longitude_west), y: y(city.latitude_north), width: x(city.longitude_east) - x(city.longitude_west), height: y(city.latitude_south) - y(city.latitude_north), "vector-effect": "non-scaling-stroke" }),
-            this.marks, dots,
+            this.marks, dots, this.frame,
             place ? s("circle", { class: "city", cx: x(place.longitude), cy: y(place.latitude), r: 13, "vector-effect": "non-scaling-stroke" }) : null);
-        this.element = h("div", { class: "map" }, this.canvas, svg);
+        this.element = h("div", { class: "map", role: "img", tabindex: 0 }, this.canvas, svg);
         this.element.style.setProperty("--ratio", String(width / height));
-        this.element.addEventListener("click", (event) => {
+        const within = (value: number, size: number): number => Math.max(0, Math.min(size - 1, value));
+        const under = (event: MouseEvent): [number, number] => {
             const bounds = this.element.getBoundingClientRect();
             const [fx, fy] = [(event.clientX - bounds.left) / bounds.width, (event.clientY - bounds.top) / bounds.height];
-            const [rows, columns] = [grid.latitude, grid.longitude];
-            const row = Math.min(rows.length - 1, Math.floor(fy * rows.length));
-            const column = Math.min(columns.length - 1, Math.floor(fx * columns.length));
-            pick(rows[row] as number, columns[column] as number);
+            return [within(Math.floor(fy * grid.latitude.length), grid.latitude.length), within(Math.floor(fx * grid.longitude.length), grid.longitude.length)];
+        };
+        this.element.addEventListener("click", (event) => touch.pick(...under(event)));
+        this.element.addEventListener("pointermove", (event) => touch.look(...under(event)));
+        this.element.addEventListener("keydown", (event) => {
+            const moves: Record<string, [number, number]> = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+            const move = moves[event.key];
+            if (event.key === "Enter") touch.pick(...this.cell);
+            if (!move) return;
+            event.preventDefault();
+            touch.look(within(this.cell[0] + move[0], grid.latitude.length), within(this.cell[1] + move[1], grid.longitude.length));
         });
+    }
+
+    /** Frame the cell that is looked at. */
+    mark(row: number, column: number): void {
+        this.cell = [row, column];
+        this.frame.setAttribute("x", String(column * Number(this.frame.getAttribute("width"))));
+        this.frame.setAttribute("y", String(row * Number(this.frame.getAttribute("height"))));
+        this.frame.setAttribute("visibility", "visible");
     }
 
     draw(drawn: Drawn, lead: number): void {

@@ -1,7 +1,7 @@
 /** View 4: three maps side by side under one time slider. */
 
 import { type Geo, type Layer, api } from "../api";
-import { type Drawn, SmallMap, mapWords, slice } from "../charts/map";
+import { type Drawn, SmallMap, mapWords, nearest, slice } from "../charts/map";
 import { h } from "../dom";
 import { num } from "../format";
 import { type Key, lang, t } from "../i18n";
@@ -18,7 +18,7 @@ const FIELDS: Record<string, { title: Key; scale: Scale; unit: string; decimals:
 const STATISTICS: Record<string, string[]> = { quantiles: ["q10", "q50", "q90"], clusters: ["wet", "middle", "dry"], chances: ["above16", "above50", "above100"] };
 const FRAME_MS = 700;
 
-interface One { caption: HTMLElement; map: SmallMap; drawn: Drawn; words: string; figure: HTMLElement }
+interface One { map: SmallMap; drawn: Drawn; words: string; figure: HTMLElement }
 
 export async function renderMap(context: Context): Promise<HTMLElement[]> {
     const { state, cycle, index } = context;
@@ -33,12 +33,25 @@ export async function renderMap(context: Context): Promise<HTMLElement[]> {
     const scale = isChance ? CHANCE : about.scale;
     const factor = isChance ? 100 : 1;
     const chosen = placeOf(context);
-    const maps = layers.map((layer, i): One => {
+    const read = h("div", { class: "read", "aria-live": "polite" }, t("map_keys"));
+    let seen: [number, number] | null = null;
+    const look = (row: number, column: number): void => {
+        seen = [row, column];
+        for (const one of maps) one.map.mark(row, column);
+        const position = row * first.shape[2] + column;
+        const where = t("grid_point", { lat: num(first.latitude[row] ?? null, 2, lang()), lon: num(first.longitude[column] ?? null, 2, lang()) });
+        const unit = isChance ? "%" : (about.unit.split(" ")[0] as string);
+        read.replaceChildren(h("b", {}, where), ...maps.map((one) => {
+            const value = slice(one.drawn.colors.layer, usable[at] ?? 0)[position] ?? null;
+            return h("span", {}, `${one.words.split(":")[0]} `, h("b", {}, `${num(value === null ? null : value * factor, isChance ? 0 : 1, lang())} ${unit}`));
+        }));
+    };
+    const pick = (row: number, column: number): void => context.go({ view: "meteogram", place: `${first.latitude[row]},${first.longitude[column]}` });
+    const maps: One[] = layers.map((layer, i): One => {
         const words = titleOf(statistics[i] as string);
         const caption = h("figcaption", {}, words);
-        const map = new SmallMap(layer, geo as Geo, index.region.stations, index.region.city, chosen, (lat, lon) => context.go({ view: "meteogram", place: `${lat},${lon}` }));
-        const figure = h("figure", { role: "img" }, caption, map.element);
-        return { caption, map, words, figure, drawn: { colors: { layer, scale, factor }, ...(extra[i] ?? {}) } };
+        const map = new SmallMap(layer, geo as Geo, index.region.stations, index.region.city, chosen, { look, pick });
+        return { map, words, figure: h("figure", {}, caption, map.element), drawn: { colors: { layer, scale, factor }, ...(extra[i] ?? {}) } };
     });
     const title = `${t("map_title")}: ${t(about.title)}`;
     const init = parse(context.status.init_time);
@@ -57,8 +70,9 @@ export async function renderMap(context: Context): Promise<HTMLElement[]> {
         slider.setAttribute("aria-valuetext", output.textContent);
         for (const one of maps) {
             one.map.draw(one.drawn, lead);
-            one.figure.setAttribute("aria-label", mapWords(`${t(about.title)}, ${one.words}`, words, one.drawn.colors.layer, lead, index.region.city, factor, isChance ? 0 : 1));
+            one.map.element.setAttribute("aria-label", mapWords(`${t(about.title)}, ${one.words}`, words, one.drawn.colors.layer, lead, index.region.city, factor, isChance ? 0 : 1));
         }
+        if (seen) look(...seen);
         table.replaceChildren(stationTable(context, maps, lead, factor, isChance ? 0 : about.decimals));
     };
     const move = (to: number): void => {
@@ -78,7 +92,7 @@ export async function renderMap(context: Context): Promise<HTMLElement[]> {
     ];
     return [section("map", title, choices,
         h("div", { class: "slider" }, h("div", { class: "buttons" }, step(t("previous"), -1, "‹"), player(context.signal, () => move(at + 1 < usable.length ? at + 1 : 0)), step(t("next"), 1, "›"), output), slider, dayTicks(usable.map((lead) => init + (first.leads[lead] as number) * HOUR))),
-        h("div", { class: "maps" }, maps.map((one) => one.figure)),
+        h("div", { class: "maps" }, maps.map((one) => one.figure)), read,
         h("div", { class: "below" }, scaleKey(scale, isChance ? t("per_cent") : about.unit)),
         h("div", { class: "below" }, note(t("map_support")), show === "clusters" ? note(t("cluster_note")) : null, field === "wind" ? note(t("wind_note")) : null, note(t("geo_source"))),
         h("details", { class: "values", open: true }, h("summary", {}, `${t("table")}: ${t("at_stations")}`), h("div", { tabindex: 0, role: "region", "aria-label": t("at_stations") }, table)))];
@@ -135,7 +149,6 @@ function player(signal: AbortSignal, next: () => void): HTMLElement {
 }
 
 function stationTable(context: Context, maps: One[], lead: number, factor: number, decimals: number): HTMLTableElement {
-    const nearest = (axis: number[], value: number): number => axis.reduce((best, one, i) => (Math.abs(one - value) < Math.abs((axis[best] as number) - value) ? i : best), 0);
     const cells = maps.map((one) => slice(one.drawn.colors.layer, lead));
     return plainTable([t("station"), ...maps.map((one) => one.words.split(":")[0] as string)], context.index.region.stations.map((station) => {
         const layer = (maps[0] as One).drawn.colors.layer;
