@@ -161,17 +161,19 @@ def _bring_up_to_date(
 ) -> tuple[Revision | None, bool]:
     """The cycle's sums (None before anything verified) and whether this call made them."""
     init_time = key_time(cycle.key)
-    latest = manifest.latest(VERIFICATION, cycle.key)
     if observed is None:
         return None, False
     last = init_time + np.timedelta64(int(cycle.details["last_lead_hours"]), "h")
     times = observed[TIME].values
     own = observed.isel({TIME: np.flatnonzero((times > init_time) & (times <= last))})
     identity = _identity(cycle, own)
-    if latest is not None and latest.details.get("inputs_hash") == identity:
-        return latest, False
+    kept = manifest.revisions(VERIFICATION, cycle.key)
+    done = next((r for r in kept if r.details.get("inputs_hash") == identity), None)
+    if done is not None and root.exists(done.path):
+        return done, False
     if not own.sizes[TIME]:
         return None, False
+    root.verify(cycle.path, cycle.content_hash)     # a lost chunk would read as missing values
     groups = cycle_sums(root, cycle, own, region, _raw_members(root, manifest, cycle))
     if groups is None:
         return None, False
@@ -182,7 +184,7 @@ def _bring_up_to_date(
     recorded = manifest.add_revision(VERIFICATION, cycle.key, ref, available_time=end.astype("datetime64[ns]"), details=details)
     if recorded.details != details:     # other observations, the same sums
         recorded = manifest.amend(recorded, details)
-    return recorded, latest is None or recorded.content_hash != latest.content_hash
+    return recorded, not kept or recorded.content_hash != kept[-1].content_hash
 
 
 def _identity(cycle: Revision, observed: xr.Dataset) -> str:
