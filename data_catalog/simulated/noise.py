@@ -75,9 +75,6 @@ BANDS: Final = (
 )
 """Five bands that a 25 km grid resolves, and the sub-grid band that only a gauge sees. Knots grow as length^0.9."""
 
-RESOLVED: Final = 5
-"""Number of bands of a cell mean; the one after them is sub-grid."""
-
 
 def normals(seed: int, stream: tuple[int, int, int], knot: int, shape: tuple[int, ...]) -> Floats:
     """Standard normals, a pure function of the arguments.

@@ -104,6 +104,20 @@ def test_ecmwf_accumulates_from_the_start_in_metres_and_joules(tmp_path: Path) -
             assert close(row, sun.sum(axis=0))
 
 
+def test_aifs_has_its_control_in_a_file_of_its_own_and_rain_in_millimetres(tmp_path: Path) -> None:
+    given = product(members=3)
+    emit.write_aifs_ens(given, tmp_path)
+    folder = tmp_path / "20250710/12z/aifs-ens/0p25/enfo"
+    for kind, members in (("cf", [0]), ("pf", [1, 2])):
+        rows = [row for row in messages(folder / f"20250710120000-9h-enfo-{kind}.grib2") if row["shortName"] in ("tp", "tprate", "unknown")]
+        assert [row["perturbationNumber"] for row in rows] == members
+        for row in rows:
+            assert row["stepRange"] == "0-9"
+            assert close(row, given.fields["precipitation_amount"][1:4, row["perturbationNumber"]].sum(axis=0))
+        lines = (folder / f"20250710120000-9h-enfo-{kind}.index").read_text().splitlines()
+        assert all('"class": "ai"' in line for line in lines)
+
+
 def test_a_gfs_file_has_rain_over_two_windows(tmp_path: Path) -> None:
     given = product(members=1)
     emit.write_gfs(given, tmp_path)
