@@ -18,11 +18,8 @@ export const TEMPERATURE: Scale = {
     edges: [10, 13, 15, 20, 25, 30, 35, 37, 39, 41],
     colors: ["#1d1147", "#2a2f7f", "#35509b", "#4575b4", "#91bfdb", "#e0f3f8", "#fee9b0", "#fdae61", "#f46d43", "#c5161d", "#5e0019"],
 };
-/** Edges of Beaufort 4, 6, 8, 10 and 12, m/s. */
-export const WIND: Scale = {
-    edges: [5.5, 10.8, 17.2, 24.5, 32.7],
-    colors: ["#ffffff", "#d9ecf7", "#9fcae6", "#5aa2d0", "#f2a93b", "#b3123a"],
-};
+/** Edges of Beaufort 3, 4, 5, 6, 8, 10 and 12, m/s, in the colours of rain. */
+export const WIND: Scale = { edges: [3.4, 5.5, 8, 10.8, 17.2, 24.5, 32.7], colors: RAIN.colors };
 
 /** The class of a value: an edge belongs to the class above it. */
 export function classOf(scale: Scale, value: number): number {

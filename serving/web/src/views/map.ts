@@ -13,7 +13,7 @@ const FIELDS: Record<string, { title: Key; scale: Scale; unit: string; decimals:
     rain24: { title: "field_rain24", scale: RAIN, unit: "mm", decimals: 0, shows: ["quantiles", "clusters", "chances"] },
     rain: { title: "field_rain", scale: RAIN, unit: "mm", decimals: 0, shows: ["quantiles", "clusters"] },
     temperature: { title: "field_temperature", scale: TEMPERATURE, unit: "°C", decimals: 0, shows: ["quantiles", "clusters"] },
-    wind: { title: "field_wind", scale: WIND, unit: "m/s (B4, B6, B8, B10, B12)", decimals: 1, shows: ["quantiles", "clusters"] },
+    wind: { title: "field_wind", scale: WIND, unit: "m/s (B3, B4, B5, B6, B8, B10, B12)", decimals: 1, shows: ["quantiles", "clusters"] },
 };
 const STATISTICS: Record<string, string[]> = { quantiles: ["q10", "q50", "q90"], clusters: ["wet", "middle", "dry"], chances: ["above16", "above50", "above100"] };
 const FRAME_MS = 700;
