@@ -94,6 +94,16 @@ class Day(Form):
     observed: float | None = None
 
 
+class Drift(Form):
+    """The blend has left what it says of itself for some days: it is too high, too low, too wide or too narrow since a day."""
+
+    variable: str
+    kind: str
+    since: str
+    lead_hours: tuple[float, float]
+    size: float
+
+
 class Scorecard(Form):
     """The file; see the module."""
 
@@ -106,6 +116,7 @@ class Scorecard(Form):
     reliability: tuple[Reliability, ...] = ()
     pit: tuple[Pit, ...] = ()
     days: tuple[Day, ...] = ()
+    drifts: tuple[Drift, ...] = ()
 
 
 def read_scorecard(root: Root) -> Scorecard | None:
