@@ -11,6 +11,7 @@ import asyncio
 import gzip
 import hashlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,12 +95,14 @@ class Answers:
     Args:
         app: What answers.
         store: Its ``generation`` says how long an answer holds.
+        ready: Answers by path that hold as long as the process.
         limit: Bytes kept.
     """
 
-    def __init__(self, app: ASGIApp, store: PublishedCycles, limit: int = LIMIT_BYTES) -> None:
+    def __init__(self, app: ASGIApp, store: PublishedCycles, ready: Mapping[str, Answer], limit: int = LIMIT_BYTES) -> None:
         self.app = app
         self.store = store
+        self.ready = ready
         self.limit = limit
         self.bytes = 0
         self._kept: OrderedDict[Key, Answer] = OrderedDict()
@@ -109,6 +112,9 @@ class Answers:
         """Answer from memory, or run the application and remember."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if scope["method"] == "GET" and scope["path"] in self.ready:
+            await self.ready[scope["path"]].send(scope, send)
             return
         asked = dict(scope["headers"])
         if scope["method"] != "GET" or b"range" in asked or scope["path"] in EVERY_TIME:

@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 
 from data_catalog.settings import Settings
 from data_catalog.store import Root
-from serving.api.answers import Answer, Answers
+from serving.api.answers import Answers
 from serving.api.cycles import PublishedCycles
 from serving.api.edge import Edge
 from serving.api.edr.router import routes as edr_routes
@@ -26,7 +26,7 @@ from serving.api.files import answer_file, published_folder
 from serving.api.metrics import CONTENT_TYPE, Metrics
 from serving.api.page import page_router
 from serving.api.problems import ProblemError, install, responses
-from serving.api.static import Ready, load_bundle
+from serving.api.static import load_bundle
 from serving.api.stream import LISTENERS, Watcher, summary
 
 DESCRIPTION: Final = """Giómua's published ensemble forecasts, read-only. Every answer comes whole from one published cycle. Times are UTC.
@@ -62,7 +62,6 @@ def create_app(settings: Settings) -> FastAPI:
     store = PublishedCycles(root)
     watcher = Watcher(store)
     metrics = Metrics(store)
-    bundle = load_bundle()
     folder = published_folder(root)
 
     @asynccontextmanager
@@ -115,21 +114,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(edr_routes)
     app.include_router(page_router(settings, store))
 
-    @app.get("/{path:path}", include_in_schema=False)
-    async def page(path: str) -> Response:
-        return Ready(bundled(bundle, path))
-
-    app.add_middleware(Answers, store=store)
+    app.add_middleware(Answers, store=store, ready=load_bundle())
     app.add_middleware(Edge, metrics=metrics)
     return app
-
-
-def bundled(bundle: dict[str, Answer], path: str) -> Answer:
-    """A file of the page's bundle.
-
-    Raises:
-        ProblemError: 404, it has no such file.
-    """
-    if path not in bundle:
-        raise ProblemError(404, f"There is nothing at /{path[:200]}; /openapi.json lists what there is.")
-    return bundle[path]

@@ -6,19 +6,16 @@ import mimetypes
 from pathlib import Path
 from typing import Final
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
-
 from serving.api.answers import Answer
 
 BUNDLE: Final = Path(__file__).parents[1] / "static"
-INDEX: Final = "index.html"
+INDEX: Final = "/index.html"
 FOREVER: Final = "public, max-age=31536000, immutable"
 FRESH: Final = "no-cache"
 
 
 def load_bundle(folder: Path = BUNDLE) -> dict[str, Answer]:
-    """Every file of the bundle as a ready answer, by path: ``""`` is the page. Files under ``assets/`` carry their hash in their name."""
+    """Every file of the bundle as a ready answer, by path: ``/`` is the page. Files under ``assets/`` carry their hash in their name."""
     found = {}
     for file in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
         path = file.relative_to(folder).as_posix()
@@ -29,19 +26,7 @@ def load_bundle(folder: Path = BUNDLE) -> dict[str, Answer]:
             (b"content-type", kind.encode()),
             (b"cache-control", (FOREVER if path.startswith("assets/") else FRESH).encode()),
         ]
-        found[path] = Answer.of(headers, body, 9)
+        found[f"/{path}"] = Answer.of(headers, body, 9)
     if INDEX in found:
-        found[""] = found[INDEX]
+        found["/"] = found[INDEX]
     return found
-
-
-class Ready(Response):
-    """A kept answer as a response."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__()
-        self.answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        await self.answer.send(scope, send)
