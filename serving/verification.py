@@ -13,7 +13,10 @@ Example::
                        "bins": [{"forecast": 0.04, "observed": 0.03, "n": 812}]}],
       "pit": [{"variable": "temperature_2m", "lead_hours": [24, 48], "counts": [190, 200, 188, 195, 192, 189, 196, 201, 185, 184]}],
       "days": [{"date": "2026-11-20", "station": "lang", "variable": "precipitation_day_ending_1900", "lead_hours": 36,
-                "quantiles": [0.0, 2.1, 14.0], "chance": 0.12, "threshold": 16.0, "observed": 3.4}]
+                "quantiles": [0.0, 2.1, 14.0], "chance": 0.12, "threshold": 16.0, "observed": 3.4}],
+      "forecasters": [{"forecaster": "blend", "variable": "temperature_2m", "lead_hours": [24, 48], "n": 1920, "score": 0.71,
+                       "bias": -0.1, "coverage_50": 0.49, "coverage_90": 0.91}],
+      "drifts": [{"variable": "temperature_2m", "kind": "too low", "since": "2026-11-10", "lead_hours": [0, 24], "size": 0.8}]
     }
 """
 
@@ -104,6 +107,19 @@ class Drift(Form):
     size: float
 
 
+class Forecaster(Form):
+    """One forecaster's mean score (CRPS), bias and the share of observations inside its middle 50 and 90 %."""
+
+    forecaster: str
+    variable: str
+    lead_hours: tuple[float, float]
+    n: int
+    score: float | None = None
+    bias: float | None = None
+    coverage_50: float | None = None
+    coverage_90: float | None = None
+
+
 class Scorecard(Form):
     """The file; see the module."""
 
@@ -116,6 +132,7 @@ class Scorecard(Form):
     reliability: tuple[Reliability, ...] = ()
     pit: tuple[Pit, ...] = ()
     days: tuple[Day, ...] = ()
+    forecasters: tuple[Forecaster, ...] = ()
     drifts: tuple[Drift, ...] = ()
 
 

@@ -309,8 +309,12 @@ def test_a_scorecard_is_shown_with_intervals_counts_and_outcomes(browser: Any, s
             text = seen.text()
             assert "19 % (15…23)" in text
             assert "false alarm" in text or "none, right" in text
-            assert seen.page.locator("section:has-text('Reliability') svg").count() >= 1
+            assert "0.71 (91 %)" in text
+            assert "Drifting: Temperature 2 m too low" in text
+            assert seen.page.locator("section:has-text('PIT histogram') svg").count() >= 1
             assert "Skill over Hanoi is unproven" in text
+            seen.open("#/verification?lang=en&variable=precipitation_amount")
+            seen.page.wait_for_selector("section:has-text('Reliability: Rain > 50 mm') svg")
     finally:
         file.unlink()
 

@@ -28,6 +28,8 @@ def test_the_documented_example_can_be_read(tmp_path: Path) -> None:
     assert card.scores[0].skill_interval == (0.15, 0.23)
     assert card.reliability[0].bins[0].n == 812
     assert card.days[0].observed == 3.4
+    assert card.forecasters[0].coverage_90 == 0.91
+    assert card.drifts[0].since == "2026-11-10"
 
 
 def test_another_form_is_refused_with_the_place_and_the_value(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ export interface Scorecard {
     reliability: { variable: string; window_hours: number; threshold: number; lead_hours: [number, number]; bins: { forecast: number; observed: number; n: number }[] }[];
     pit: { variable: string; lead_hours: [number, number]; counts: number[] }[];
     days: { date: string; station: string; variable: string; lead_hours: number; quantiles: [number, number, number]; chance: N; threshold: N; observed: N }[];
+    forecasters: { forecaster: string; variable: string; lead_hours: [number, number]; n: number; score: N; bias: N; coverage_50: N; coverage_90: N }[];
+    drifts: { variable: string; kind: string; since: string; lead_hours: [number, number]; size: number }[];
 }
 export interface HeldOut { forecaster: string; variable: string; n: number; crps: number; held_out_from: string; held_out_to: string }
 export interface Verification {

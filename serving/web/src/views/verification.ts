@@ -6,7 +6,7 @@ import { h, paint, s } from "../dom";
 import { num, percent } from "../format";
 import { forecasterName, isKey, lang, t } from "../i18n";
 import { RAIN, TEMPERATURE, colorOf, inkOn } from "../palette";
-import { type Context, note, placeName, plainTable, scroll, section, shownDate, stationOf, values } from "../shared";
+import { type Context, note, placeName, plainTable, scroll, section, select, shownDate, stationOf, values } from "../shared";
 
 export async function renderVerification(context: Context): Promise<HTMLElement[]> {
     const place = stationOf(context.index, context.state.place);
@@ -17,7 +17,7 @@ export async function renderVerification(context: Context): Promise<HTMLElement[
             found.live_cycles < found.needed_cycles ? h("div", { class: "big-note" }, h("b", {}, t("unproven_title")), t("unproven_text", { n: found.live_cycles, needed: found.needed_cycles })) : null,
             found.problem ? h("p", { class: "note below", lang: "en" }, found.problem) : null,
             card ? null : h("p", { class: "note below" }, t("no_scorecard"))),
-        ...(card ? scorecard(card, found, place) : []),
+        ...(card ? scorecard(context, card, found, place) : []),
         heldOut(found.held_out, context.status.simulated),
         ...(observed?.days.length ? [observedDays(observed, placeName(context.index, place))] : []),
     ];
@@ -27,12 +27,14 @@ export async function renderVerification(context: Context): Promise<HTMLElement[
 function unitOf(variable: string): [string, number] {
     if (variable.startsWith("pressure")) return ["hPa", 0.01];
     if (variable.startsWith("temperature") || variable.startsWith("dew")) return ["°C", 1];
-    if (variable.startsWith("wind")) return ["m/s", 1];
+    if (variable.startsWith("wind_")) return ["m/s", 1];
     if (variable.startsWith("precipitation")) return ["mm", 1];
     return [variable.startsWith("total_cloud") || variable.startsWith("relative") ? "%" : "W/m²", 1];
 }
 
 function variableName(variable: string): string {
+    const basin = /^precipitation_amount_basin_(\d+)h$/.exec(variable);
+    if (basin) return t("basin_rain", { h: basin[1] as string });
     const day = /^(.+)_day_ending_(\d\d)(\d\d)$/.exec(variable);
     if (day) return `${variableName(day[1] === "precipitation" ? "precipitation_amount" : (day[1] as string))} ${t("ends_at", { time: `${day[2]}:${day[3]}` })}`;
     return isKey(variable) ? (t(variable).split(",")[0] as string) : variable;
@@ -69,36 +71,81 @@ function heldOut(rows: HeldOut[], simulated: boolean): HTMLElement {
         h("p", { class: "note below" }, t("held_note", { from: shownDate(first.held_out_from), to: shownDate(first.held_out_to), kind: simulated ? t("held_simulated") : t("held_real") })), note(`● = ${t("minimum")}. ${t("skill_explained")}`));
 }
 
-function scorecard(card: Scorecard, found: Verification, place: string): HTMLElement[] {
-    const rows = card.scores.map((row) => [
-        `${variableName(row.variable)} · ${t("lead_range", { a: row.lead_hours[0], b: row.lead_hours[1] })}`, row.score.toUpperCase(),
-        num(row.blend * unitOf(row.variable)[1], 2, lang()), `${num(row.best_centre_score * unitOf(row.variable)[1], 2, lang())} (${forecasterName(row.best_centre)})`,
-        interval(row.skill, row.skill_interval), `${num(row.skill * 100, 0, lang())} % (${num(row.skill_interval[0] * 100, 0, lang())}…${num(row.skill_interval[1] * 100, 0, lang())})`,
-        String(row.n), row.events === null ? "–" : String(row.events),
-    ]);
-    const parts = [section("scores", t("score_title"), [],
-        scroll(t("score_title"), plainTable([t("variable"), "", t("fc_blend"), t("best_single"), "−50 … 0 … +50 %", t("skill"), "n", t("events")], rows)),
-        h("p", { class: "note below" }, t("score_note", { cycles: card.cycles, from: shownDate(card.period[0]), to: shownDate(card.period[1]) })))];
-    const charts: HTMLElement[] = [];
-    for (const one of card.reliability) {
-        const title = `${t("reliability")}: ${variableName(one.variable)} > ${num(one.threshold, 0, lang())} / ${one.window_hours} ${t("h")}, ${t("lead_range", { a: one.lead_hours[0], b: one.lead_hours[1] })}`;
-        charts.push(section(`reliability-${charts.length}`, title, [], reliability(one.bins, title), note(t("reliability_note")),
-            values(title, () => plainTable([t("forecast_chance"), t("observed_share"), "n"], one.bins.map((bin) => [percent(bin.forecast), percent(bin.observed), String(bin.n)])))));
-    }
-    for (const one of card.pit) {
-        const title = `${t("pit")}: ${variableName(one.variable)}, ${t("lead_range", { a: one.lead_hours[0], b: one.lead_hours[1] })}`;
-        charts.push(section(`pit-${charts.length}`, title, [], pit(one.counts, title), note(t("pit_note")),
-            values(title, () => plainTable(["PIT", "n"], one.counts.map((count, i) => [`${num(i / one.counts.length, 1, lang())}–${num((i + 1) / one.counts.length, 1, lang())}`, String(count)])))));
-    }
-    if (charts.length) parts.push(h("div", { class: "halves" }, charts));
+function scorecard(context: Context, card: Scorecard, found: Verification, place: string): HTMLElement[] {
+    const known = new Set([...card.forecasters, ...card.pit, ...card.reliability].map((row) => row.variable));
+    const variables = [...SHOWN.filter((name) => known.has(name)), ...[...known].filter((name) => !SHOWN.includes(name))];
+    const wanted = context.state.options.variable ?? "";
+    const variable = variables.includes(wanted) ? wanted : (variables[0] ?? "");
+    const choose = select(t("variable"), variables.map((name): [string, string] => [name, variableName(name)]), variable, (value) => context.go({ options: { ...context.state.options, variable: value } }));
+    const period = t("score_note", { cycles: card.cycles, from: shownDate(card.period[0]), to: shownDate(card.period[1]) });
+    const parts = [section("scores", t("score_title"), [], card.scores.length ? scroll(t("score_title"), scoreTable(card)) : note(t("few_days")),
+        h("p", { class: "note below" }, period),
+        card.drifts.length ? h("ul", { class: "plain below" }, card.drifts.map((one) => h("li", {}, driftWords(one)))) : null)];
+    if (variables.length) parts.push(section("forecasters", `${t("by_forecaster")}: ${variableName(variable)}`, [choose], forecasterTable(card, variable), h("p", { class: "note below" }, t("by_forecaster_note"))));
+    const charts = [...reliabilities(card, variable), ...pits(card, variable)];
+    if (charts.length) parts.push(h("div", { class: "quarters" }, charts));
     const days = card.days.filter((one) => one.station === place);
-    if (days.length) parts.push(section("days", t("last_days"), [],
+    if (days.length) parts.push(section("days", `${t("last_days")}: ${placeName(context.index, place)}`, [],
         scroll(t("last_days"), plainTable([t("day"), t("variable"), t("lead"), t("median_range"), "P, %", t("observed"), ""], days.map((one) => [
-            shownDate(one.date), variableName(one.variable), `+${one.lead_hours} ${t("h")}`,
+            shownDate(one.date), variableName(one.variable), `+${num(one.lead_hours, 0, lang())} ${t("h")}`,
             `${num(one.quantiles[1], 1, lang())} (${num(one.quantiles[0], 1, lang())}…${num(one.quantiles[2], 1, lang())})`,
             one.threshold === null ? "–" : `${percent(one.chance)} (> ${num(one.threshold, 0, lang())})`, num(one.observed, 1, lang()), outcome(one, found.warn_chance),
         ]))), h("p", { class: "note below" }, t("last_days_note", { p: Math.round(found.warn_chance * 100) }))));
     return parts;
+}
+
+function driftWords(one: Scorecard["drifts"][number]): string {
+    const kind = `drift_${one.kind.replace("too ", "")}`;
+    return t("drifts", { variable: variableName(one.variable), kind: isKey(kind) ? t(kind) : one.kind, lead: leadRange(one.lead_hours), since: shownDate(one.since) });
+}
+
+function leadRange([a, b]: [number, number]): string {
+    return t("lead_range", { a, b });
+}
+
+/** "CRPS", or the threshold of a Brier score: "brier_24h_50" is "Brier, 50 mm / 24 giờ". */
+export function scoreName(score: string): string {
+    const brier = /^brier_(\d+)h_([\d.]+)/.exec(score);
+    return brier ? `Brier, ${brier[2]} mm / ${brier[1]} ${t("h")}` : score.toUpperCase();
+}
+
+function scoreTable(card: Scorecard): HTMLTableElement {
+    const value = (row: Scorecard["scores"][number], score: number): string => (row.score === "crps" ? num(score * unitOf(row.variable)[1], 2, lang()) : num(score, 4, lang()));
+    return plainTable([t("variable"), "", t("fc_blend"), t("best_single"), "−50 … 0 … +50 %", t("skill"), "n", t("events")], card.scores.map((row) => [
+        `${variableName(row.variable)} · ${leadRange(row.lead_hours)}`, scoreName(row.score),
+        value(row, row.blend), `${value(row, row.best_centre_score)} (${forecasterName(row.best_centre)})`,
+        interval(row.skill, row.skill_interval), `${num(row.skill * 100, 0, lang())} % (${num(row.skill_interval[0] * 100, 0, lang())}…${num(row.skill_interval[1] * 100, 0, lang())})`,
+        String(row.n), row.events === null ? "–" : String(row.events),
+    ]));
+}
+
+function forecasterTable(card: Scorecard, variable: string): HTMLElement {
+    const rows = card.forecasters.filter((row) => row.variable === variable);
+    const leads = [...new Map(rows.map((row) => [row.lead_hours.join(), row.lead_hours])).values()];
+    const ids = [...new Set(rows.map((row) => row.forecaster))].sort((a, b) => Number(b === "blend") - Number(a === "blend") || a.localeCompare(b));
+    const [unit, factor] = unitOf(variable);
+    const at = (id: string, lead: [number, number]): string => {
+        const row = rows.find((one) => one.forecaster === id && one.lead_hours.join() === lead.join());
+        return row ? `${num(row.score === null ? null : row.score * factor, 2, lang())} (${percent(row.coverage_90)} %)` : "–";
+    };
+    const counts = leads.map((lead) => String(rows.find((row) => row.lead_hours.join() === lead.join())?.n ?? 0));
+    return scroll(t("by_forecaster"), plainTable([`CRPS, ${unit}`, ...leads.map(leadRange)], [...ids.map((id) => [forecasterName(id), ...leads.map((lead) => at(id, lead))]), ["n", ...counts]]));
+}
+
+function reliabilities(card: Scorecard, variable: string): HTMLElement[] {
+    return card.reliability.filter((one) => one.variable === variable).map((one, i) => {
+        const title = `${t("reliability")}: ${variableName(one.variable)} > ${num(one.threshold, 0, lang())} mm / ${one.window_hours} ${t("h")}, ${leadRange(one.lead_hours)}`;
+        return section(`reliability-${i}`, title, [], reliability(one.bins, title), note(t("reliability_note")),
+            values(title, () => plainTable([t("forecast_chance"), t("observed_share"), "n"], one.bins.map((bin) => [percent(bin.forecast), percent(bin.observed), String(bin.n)]))));
+    });
+}
+
+function pits(card: Scorecard, variable: string): HTMLElement[] {
+    return card.pit.filter((one) => one.variable === variable).map((one, i) => {
+        const title = `${t("pit")}: ${variableName(one.variable)}, ${leadRange(one.lead_hours)}`;
+        return section(`pit-${i}`, title, [], pit(one.counts, title), note(t("pit_note")),
+            values(title, () => plainTable(["PIT", "n"], one.counts.map((count, n) => [`${num(n / one.counts.length, 1, lang())}–${num((n + 1) / one.counts.length, 1, lang())}`, String(Math.round(count))]))));
+    });
 }
 
 function outcome(day: Scorecard["days"][number], warn: number): HTMLElement {
