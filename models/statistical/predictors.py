@@ -366,7 +366,7 @@ def _station_bias(error: np.ndarray, cases: _Cases) -> tuple[np.ndarray, np.ndar
     held = n > 0
     between = np.where(held, mean**2, 0.0).sum(axis=1) / np.maximum(held.sum(axis=1), 1)
     noise = within * np.where(held, 1.0 / np.maximum(n, 1), 0.0).sum(axis=1) / np.maximum(held.sum(axis=1), 1)
-    pull = (within / np.maximum(between - noise, 1e-3 * within + 1e-12))[:, None]  # (L, 1, K)
+    pull = (within / np.maximum(between - noise, 1e-3 * within + 1e-12) + 1e-9)[:, None]  # (L, 1, K), positive also without any error
     order, newest = _verified(cases)
     totals, counts = (np.cumsum(a[order], axis=0) for a in (np.where(there, error, 0.0), there.astype(np.float64)))
     lead, at, known = np.arange(L)[None], np.maximum(newest, 0), (newest >= 0)[..., None, None]
