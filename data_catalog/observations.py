@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 KELVIN: Final = 273.15
 KNOT: Final = 1852.0 / 3600.0
 """m s-1 (ICAO Annex 5)."""
+MILE: Final = 1609.344
+"""The statute mile in metres."""
 
 @dataclass(frozen=True, slots=True)
 class Flaw:

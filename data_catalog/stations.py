@@ -56,6 +56,11 @@ def by_id(stations: Iterable[Station], station_id: str) -> Station:
     raise UnknownNameError(f"No station {station_id!r}; known are {', '.join(s.id for s in known)}.")
 
 
+def by_code(stations: Iterable[Station], network: str) -> dict[str, Station]:
+    """The stations that a network knows, by its code."""
+    return {station.aliases[network]: station for station in stations if network in station.aliases}
+
+
 def by_alias(stations: Iterable[Station], network: str, code: str) -> Station | None:
     """The station that a network knows under a code, or None.
 

@@ -325,6 +325,12 @@ def expected_keys(spec: GridSpec, last_lead: int | None = None) -> frozenset[Fie
     )
 
 
+def calendar_years(since: np.datetime64, until: np.datetime64) -> range:
+    """The years that a time span touches, for providers that file by year."""
+    first, last = (int(time.astype("datetime64[Y]").astype(int)) + 1970 for time in (since, until))
+    return range(first, last + 1)
+
+
 def day_and_hour(time: np.datetime64) -> tuple[str, str]:
     """``("20250801", "06")``, as providers write a time in addresses."""
     text = str(time.astype("datetime64[h]"))

@@ -28,7 +28,7 @@ from data_catalog.errors import DecodeError, NotAvailableError, SourceError
 from data_catalog.observations import KELVIN, KNOT, Gathered, Reports, fetch, whole_lines
 from data_catalog.sources.base import StationSpec, Transport
 from data_catalog.sources.transport import FolderTransport
-from data_catalog.stations import Station
+from data_catalog.stations import Station, by_code
 from data_catalog.variables import VARIABLES
 
 SPEC: Final = StationSpec(
@@ -80,7 +80,7 @@ class Gauges:
 
     def read(self, since: np.datetime64, until: np.datetime64, transport: Transport) -> Reports:
         """Reports with since < time <= until; see :class:`~data_catalog.sources.base.StationSource`."""
-        known = {station.aliases["gauges"]: station for station in self.stations if "gauges" in station.aliases}
+        known = by_code(self.stations, "gauges")
         known |= {station.id: station for station in self.stations}
         gathered = Gathered(self.spec, self.stations, since, until)
         for url, data in fetch(gathered, transport, folder_files(transport, "*.csv")):

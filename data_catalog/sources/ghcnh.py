@@ -17,8 +17,8 @@ import numpy as np
 
 from data_catalog.errors import DecodeError
 from data_catalog.observations import Gathered, Reports, fetch, whole_lines
-from data_catalog.sources.base import StationSpec, Transport
-from data_catalog.stations import Station
+from data_catalog.sources.base import StationSpec, Transport, calendar_years
+from data_catalog.stations import Station, by_code
 from data_catalog.variables import TRACE
 
 SPEC: Final = StationSpec(
@@ -63,10 +63,9 @@ class Ghcnh:
 
     def read(self, since: np.datetime64, until: np.datetime64, transport: Transport) -> Reports:
         """Reports with since < time <= until; see :class:`~data_catalog.sources.base.StationSource`."""
-        known = [station for station in self.stations if "ghcnh" in station.aliases]
-        gathered = Gathered(self.spec, known, since, until)
-        years = range(since.astype("datetime64[Y]").astype(int) + 1970, until.astype("datetime64[Y]").astype(int) + 1971)
-        codes = {station.aliases["ghcnh"]: station for station in known}
+        codes = by_code(self.stations, "ghcnh")
+        gathered = Gathered(self.spec, codes.values(), since, until)
+        years = calendar_years(since, until)
         wanted = {f"by-year/{year}/psv/GHCNh_{code}_{year}.psv": code for code in codes for year in years}
         for url, data in fetch(gathered, transport, wanted):
             rows = csv.DictReader(io.StringIO(whole_lines(gathered, url, data)), delimiter="|")

@@ -14,10 +14,10 @@ from typing import Final
 
 import numpy as np
 
-from data_catalog.observations import KNOT, Gathered, Reports, fetch, whole_lines
+from data_catalog.observations import KNOT, MILE, Gathered, Reports, fetch, whole_lines
 from data_catalog.sources import metar
 from data_catalog.sources.base import StationSpec, Transport
-from data_catalog.stations import Station
+from data_catalog.stations import Station, by_code
 
 SPEC: Final = StationSpec(
     network="iem",
@@ -35,7 +35,7 @@ _COLUMNS: Final[Mapping[str, tuple[str, float]]] = {
     "sknt": ("wind_speed_10m", KNOT),
     "gust": ("wind_gust_10m", KNOT),
     "mslp": ("pressure_reduced_to_mean_sea_level", 100.0),
-    "vsby": ("visibility", 1609.344),
+    "vsby": ("visibility", MILE),
 }
 
 
@@ -53,7 +53,7 @@ class Iem:
 
     def read(self, since: np.datetime64, until: np.datetime64, transport: Transport) -> Reports:
         """Reports with since < time <= until; see :class:`~data_catalog.sources.base.StationSource`."""
-        known = {station.aliases["metar"]: station for station in self.stations if "metar" in station.aliases}
+        known = by_code(self.stations, "metar")
         gathered = Gathered(self.spec, known.values(), since, until)
         wanted = {request(code, since, until): code for code in known}
         for url, data in fetch(gathered, transport, wanted):

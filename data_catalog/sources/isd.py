@@ -20,8 +20,8 @@ import numpy as np
 
 from data_catalog.errors import DecodeError
 from data_catalog.observations import Gathered, Reports, fetch
-from data_catalog.sources.base import StationSpec, Transport
-from data_catalog.stations import Station
+from data_catalog.sources.base import StationSpec, Transport, calendar_years
+from data_catalog.stations import Station, by_code
 from data_catalog.variables import TRACE
 
 SPEC: Final = StationSpec(
@@ -66,9 +66,9 @@ class IsdLite:
 
     def read(self, since: np.datetime64, until: np.datetime64, transport: Transport) -> Reports:
         """Reports with since < time <= until; see :class:`~data_catalog.sources.base.StationSource`."""
-        known = [station for station in self.stations if "isd" in station.aliases]
+        known = list(by_code(self.stations, "isd").values())
         gathered = Gathered(self.spec, known, since, until)
-        years = range(since.astype("datetime64[Y]").astype(int) + 1970, until.astype("datetime64[Y]").astype(int) + 1971)
+        years = calendar_years(since, until)
         wanted = {f"isd-lite/{year}/{_name(station)}-{year}.gz": station for station in known for year in years}
         places: dict[str, tuple[float, float]] = {}
         for url, data in fetch(gathered, transport, [_HISTORY] if known else []):

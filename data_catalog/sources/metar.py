@@ -17,9 +17,9 @@ from typing import Any, Final
 import numpy as np
 
 from data_catalog.errors import DecodeError
-from data_catalog.observations import KNOT, Gathered, Reports, fetch
+from data_catalog.observations import KNOT, MILE, Gathered, Reports, fetch
 from data_catalog.sources.base import StationSpec, Transport
-from data_catalog.stations import Station
+from data_catalog.stations import Station, by_code
 
 SPEC: Final = StationSpec(
     network="metar",
@@ -33,7 +33,6 @@ SPEC: Final = StationSpec(
     licence="NOAA public domain",
 )    # fmt: skip
 
-_MILE: Final = 1609.344
 _INCH: Final = 25.4
 _LOW: Final = 50.0              # m: below it QNH is the pressure reduced to mean sea level within 0.4 hPa, whatever the temperature
 _COVER: Final[Mapping[str, float]] = {"SKC": 0, "CLR": 0, "NSC": 0, "NCD": 0, "FEW": 18.75, "SCT": 43.75, "BKN": 75, "OVC": 100}
@@ -59,7 +58,7 @@ class Metar:
 
     def read(self, since: np.datetime64, until: np.datetime64, transport: Transport) -> Reports:
         """Reports with since < time <= until; see :class:`~data_catalog.sources.base.StationSource`."""
-        known = {station.aliases["metar"]: station for station in self.stations if "metar" in station.aliases}
+        known = by_code(self.stations, "metar")
         gathered = Gathered(self.spec, known.values(), since, until)
         back = max(1, math.ceil((np.datetime64("now") - since.astype("datetime64[s]")) / np.timedelta64(1, "h")))
         for url, data in fetch(gathered, transport, [f"api/data/metar?ids={','.join(known)}&format=json&hours={back}"] if known else []):
@@ -90,7 +89,7 @@ def _take(gathered: Gathered, station: Station, row: Mapping[str, Any]) -> None:
         ("wind_gust_10m", _number(row.get("wgst")) * KNOT, math.nan),
         ("wind_from_direction_10m", math.nan if row.get("wdir") == "VRB" else _number(row.get("wdir")), math.nan),
         ("pressure_reduced_to_mean_sea_level", _pressure(row, station), math.nan),
-        ("visibility", _miles(row.get("visib")) * _MILE, math.nan),
+        ("visibility", _miles(row.get("visib")) * MILE, math.nan),
         ("total_cloud_cover_atmosphere", _cover(row), math.nan),
         *(("precipitation_amount", _number(row.get(name)) * _INCH, hours) for name, hours in _SUMS.items()),
         *((variable, _number(row.get(name)), hours) for name, (variable, hours) in _EXTREMES.items()),

@@ -12,7 +12,7 @@ from data_catalog import bufr
 from data_catalog.observations import Gathered, Reports, fetch
 from data_catalog.sources.base import StationSpec, Transport
 from data_catalog.sources.gauges import folder_files
-from data_catalog.stations import Station
+from data_catalog.stations import Station, by_code
 from data_catalog.workers import Worker
 
 SPEC: Final = StationSpec(
@@ -54,7 +54,7 @@ class Synop:
 
 def known_by_number(stations: Iterable[Station]) -> dict[str, Station]:
     """Stations by their number in the SYNOP list, and by their WIGOS identifier."""
-    return {station.aliases[kind]: station for kind in ("synop", "wigos") for station in stations if kind in station.aliases}
+    return by_code(stations, "synop") | by_code(stations, "wigos")
 
 
 def take(
