@@ -360,8 +360,8 @@ def _common(there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _judge(data: Evidence, age: np.ndarray, each: np.ndarray) -> str:
     """The candidate with the lowest CRPS on days after those it was learned from; the plain mixture unless another clearly paid."""
-    rank = np.argsort(np.argsort(np.unique(np.floor(data.day))))
-    position = rank[np.searchsorted(np.unique(np.floor(data.day)), np.floor(data.day))] / max(rank.max(), 1)
+    _, place = np.unique(np.floor(data.day), return_inverse=True)
+    position = place / max(place.max(), 1)
     total, covered = dict.fromkeys(_WORDS, 0.0), dict.fromkeys(_WORDS, 0.0)
     for begin, end in pairwise(_FOLDS):
         known, later = np.flatnonzero(position <= begin), np.flatnonzero((position > begin) & (position <= end))
@@ -545,7 +545,7 @@ def _fit_line(pit: np.ndarray, age: np.ndarray, days: int) -> np.ndarray:
     ends[:, 0] = np.where(pit[:, 0] <= 0.0, 0.0, np.minimum(ends[:, 0], ends[:, 1] - 1e-5))
     ends[:, 1] = np.where(pit[:, 1] >= 1.0, 1.0, ends[:, 1])
     low, high = (np.where(e <= 0, -40.0, np.where(e >= 1, 40.0, _logit(np.clip(e, 1e-6, 1 - 1e-6)))) for e in ends.T)
-    scale = min(1.0, days / 10.0) * len(age) and days / age.sum()  # a day counts once, however many stations it has
+    scale = days / age.sum()  # a day counts once, however many stations it has
 
     def cost(line: np.ndarray) -> float:
         a, b = line[0], np.exp(line[1])

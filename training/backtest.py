@@ -1,8 +1,9 @@
 """Replay of past cycles with only what was available then: every forecaster, the equal mixture and the blend, scored on common cases.
 
-The plan of a backtest is a list of blocks. A block is some init_times that share a fit; the fit uses pairs verified by the first of
-them. Blocks within the training period come first: what the forecasters say there, out of fold, is what the weights of the first
-test block are learned from. From then on every block's forecasts join that past as their outcomes become known.
+The plan of a backtest is a list of blocks. A block is some init_times that share a fit; the fit of a test block uses pairs verified by
+the first of them. Blocks of the training period come first, each forecast by a fit on the rest of it: what the forecasters say there,
+out of fold, is what the weights of the first test block are learned from. From then on every block's forecasts join that past as their
+outcomes become known.
 """
 
 from __future__ import annotations
