@@ -328,8 +328,8 @@ class PublishedCycles:
         cache_bytes: Decoded arrays kept in memory, over all cycles.
 
     Attributes:
-        generation: Counts up whenever :meth:`current` or :meth:`names` would answer differently; what was computed between two equal
-            values belongs to one state.
+        generation: Counts up whenever :meth:`current`, :meth:`names` or ``problem`` would answer differently; what was computed
+            between two equal values belongs to one state.
         problem: Why the newest cycle is not the one that is served, in one sentence, or None.
     """
 
@@ -419,7 +419,7 @@ class PublishedCycles:
             if changed and chosen is not None and before is not None:
                 with suppress(GiomuaError):
                     chosen.warm(before)
-            if changed or names != self._names:
+            if changed or (names, problem or trouble) != (self._names, self.problem):
                 self.generation += 1
             self._current, self._names, self.problem, self._looked = chosen, names, problem or trouble, True
             return changed

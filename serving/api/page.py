@@ -39,21 +39,12 @@ def _add_changing(router: APIRouter, store: PublishedCycles, region: Region, obs
     """What may change without a new cycle; made anew only when what it is made of changed."""
 
     @lru_cache(maxsize=2)
-    def indexed(generation: int, problem: str | None) -> bytes:
-        return packed(index_of(store, region))
-
-    @lru_cache(maxsize=2)
     def recorded(generation: int) -> Mapping[str, Any]:
         return record_of(store, observations)
 
     @lru_cache(maxsize=64)
     def seen(reports: tuple[str, ...], station: str) -> bytes:
         return packed(observed_of(observations, region, station))
-
-    @router.get("/index")
-    def index() -> Response:
-        store.names()
-        return answer(indexed(store.generation, store.problem), "no-store")
 
     @router.get("/verification")
     def verification() -> Response:
@@ -67,6 +58,10 @@ def _add_changing(router: APIRouter, store: PublishedCycles, region: Region, obs
 
 def _add_of_a_cycle(router: APIRouter, store: PublishedCycles, region: Region, observations: Observations) -> None:
     """What stays the same until the next cycle is out."""
+
+    @router.get("/index")
+    def index() -> Response:
+        return answer(packed(index_of(store, region)))
 
     @router.get("/runs/{place}")
     def runs(place: str) -> Response:
