@@ -29,7 +29,7 @@ from pipelines.observe import observe
 from pipelines.publish import DATASET, VERIFICATION, announce, finished, publish
 from training.pairs import OBSERVATIONS_PREFIX, STATIONS_SUFFIX, Past, read_past
 
-VERSION: Final = "2"
+VERSION: Final = "3"
 """Changes whenever the same inputs would give another product."""
 
 HOUR = np.timedelta64(1, "h")

@@ -17,6 +17,7 @@ from data_catalog.settings import Settings
 from data_catalog.sources.base import Progress, silent
 from data_catalog.variables import VARIABLES
 from models.base import Inputs
+from pipelines.centres import raw_members, raw_quantiles
 from pipelines.inputs import CycleInputs
 from pipelines.products import daily, probabilities, rain_risk
 from pipelines.publish import root_attributes
@@ -113,6 +114,8 @@ def make(
         "stations_quantiles": with_bounds(single(station_blend.quantiles), bounds),
         "grid_quantiles": with_bounds(single(grid_blend.quantiles), bounds),
         "models": with_bounds(_models(at_stations, station_blend, past), bounds),
+        "centres": with_bounds(raw_members(inputs.stations.sources), bounds),
+        "grid_centres": with_bounds(raw_quantiles(inputs.grid.sources), bounds),
     }
     for prefix, members in (("", groups["stations"]), ("grid_", groups["grid"])):
         groups[f"{prefix}probabilities"] = probabilities(members, region)

@@ -36,6 +36,8 @@ ABOUT: Final[Mapping[str, str]] = {
     "stations_quantiles": "quantiles of the blend at stations",
     "grid_quantiles": "quantiles of the blend on the grid",
     "models": "every forecaster's quantiles at stations, and the weight each had in the blend",
+    "centres": "every raw member of every centre at stations, before any calibration; member 0 is the control run where there is one",
+    "grid_centres": "quantiles of every centre's raw members on the grid",
     "probabilities": "chance that rain over a window passes a threshold, at stations",
     "grid_probabilities": "the same on the grid",
     "daily": "values of local days, taken per member before any quantile, at stations",
