@@ -17,6 +17,7 @@ Each derives from :class:`GiomuaError` and from the builtin a caller would expec
     ├── QualityError (ValueError)               decoded, but not believable
     ├── SourceError (OSError)                   a provider could not be read
     │   └── NotAvailableError (FileNotFoundError)   the cycle is not (yet) there
+    ├── TrackingError (RuntimeError)            MLflow could not be told of what was done; the work itself is safe
     └── CycleError (RuntimeError)               a cycle that cannot be published at all
 
 ``models`` depends on nothing here and has its own small root, :class:`models.base.ForecasterError`.
@@ -85,6 +86,10 @@ class SourceError(GiomuaError, OSError):
 
 class NotAvailableError(SourceError, FileNotFoundError):
     """The cycle asked for is not, or not yet, at the provider."""
+
+
+class TrackingError(GiomuaError, RuntimeError):
+    """MLflow could not be told of what was done; the work itself is safe."""
 
 
 class CycleError(GiomuaError, RuntimeError):

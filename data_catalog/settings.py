@@ -30,6 +30,7 @@ class Settings(BaseSettings):
         description="folder for what has to be a local file (manifest.db, prefect/, mlflow.db); default: root or ./var",
     )
     manifest_url: str = Field(default="", description="SQLAlchemy URL of the manifest; default: SQLite in the state root")
+    mlflow_url: str = Field(default="", description="MLflow server or database URL; default: SQLite and artifacts in the state root")
     region: str = Field(default="hanoi", description="a region's name, or the path of its TOML file")
     profile: Profile = Field(default="default", description="'tiny' runs a whole cycle in seconds, for fault tests")
     world: int = Field(default=1, ge=0, description="seed of the simulated atmosphere")

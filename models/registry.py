@@ -37,20 +37,26 @@ def forecaster_ids(sources: Sequence[str]) -> list[str]:
     return [*_SINGLE, *(f"{kind}_{source}" for kind in _PER_SOURCE for source in sources)]
 
 
-def build(forecaster_id: str) -> Forecaster:
+def build(forecaster_id: str, **parameters: Any) -> Forecaster:
     """A new, unfitted forecaster.
 
     Args:
         forecaster_id: An id as in :func:`forecaster_ids`.
+        parameters: In place of its own.
 
     Raises:
-        ForecasterError: The id is not known.
+        ForecasterError: The id is not known, or has no such parameter.
     """
-    if forecaster_id in _SINGLE:
-        return _load(_SINGLE[forecaster_id])()
-    kind, _, source = forecaster_id.partition("_")
-    if kind in _PER_SOURCE and source:
-        return _load(_PER_SOURCE[kind])(source)
+    try:
+        if forecaster_id in _SINGLE:
+            return _load(_SINGLE[forecaster_id])(**parameters)
+        kind, _, source = forecaster_id.partition("_")
+        if kind in _PER_SOURCE and source:
+            return _load(_PER_SOURCE[kind])(source, **parameters)
+    except TypeError as error:
+        if not parameters:
+            raise
+        raise ForecasterError(f"{forecaster_id} cannot be built with {', '.join(parameters)}: {error}.") from error
     known = ", ".join([*_SINGLE, *(f"{kind}_<source>" for kind in _PER_SOURCE)])
     raise ForecasterError(f"No forecaster is called {forecaster_id!r}; known are {known}.")
 

@@ -359,6 +359,62 @@ def backtest(
 
 
 @app.command()
+def train(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Forecasters, e.g. drn, emos.", show_default="those that are networks")
+    ] = None,
+    root: RootOption = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="T", help="End of the past, UTC.", show_default="the newest in the archive")
+    ] = None,
+    days: Annotated[int | None, typer.Option("--days", min=20, help="Days of pairs to read.", show_default="all")] = None,
+    held_out: Annotated[
+        int | None, typer.Option("--held-out", min=10, metavar="DAYS", help="Newest days, to judge on.", show_default="30, or a third")
+    ] = None,
+    log: Annotated[bool, typer.Option("--log/--no-log", help="Tell MLflow.")] = True,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train forecasters on the archive; a version becomes the challenger, or the champion where there is none.
+
+    Nothing is learned from the newest days, on which the version is judged. Versions are kept under models/ in the root, and MLflow is told
+    of each; when it cannot be reached the training is complete all the same, and giomua models --sync tells it later.
+    """
+    from pipelines.train import TrainOptions, render_trained, run_training
+
+    settings = settings_from(root=root, profile=profile)
+    options = TrainOptions(until=parse_time(until) if until else None, days=days, held_out_days=held_out, log=log)
+    with progress_bar() as progress:
+        report = run_training(settings, ids or [], options, progress)
+    emit(report.as_json(), as_json, render_trained(report))
+    raise typer.Exit(FAILED if not report.trained else DEGRADED if report.failed or report.untold else DONE)
+
+
+@app.command()
+def models(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Only these forecasters.", show_default="all")] = None,
+    root: RootOption = None,
+    sync: Annotated[bool, typer.Option("--sync", help="Tell MLflow of what it does not know yet.")] = False,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List and compare trained versions: which is champion and which challenger, what they learned from, how good they are."""
+    from pipelines.train import list_versions, render_versions
+    from training.experiments import tracking_uri
+
+    settings = settings_from(root=root, profile=profile)
+    logged = []
+    if sync:
+        from data_catalog.store import Root
+        from training.experiments import sync as tell
+
+        logged = tell(settings, Root.open(settings))
+    rows = list_versions(settings, ids or [])
+    text = render_versions(rows, tracking_uri(settings))
+    emit({"versions": rows, "logged": logged}, as_json, "\n".join([*(f"Logged {one}" for one in logged), text]))
+
+
+@app.command()
 def verify(
     root: RootOption = None,
     days: Annotated[int, typer.Option("--days", min=1, help="Cycles from so many days before the newest on.")] = 90,
