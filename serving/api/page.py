@@ -21,7 +21,7 @@ from serving.observed import Observations
 from serving.page.days import comfort_of, observed_of, runs_of_cycles
 from serving.page.maps import map_of
 from serving.page.overview import index_of, record_of, status_of, verification_of
-from serving.page.point import members_of, models_of, point_of
+from serving.page.point import BLEND, members_of, models_of, point_of
 from serving.page.risk import risk_of
 
 
@@ -80,8 +80,8 @@ def _add_of_a_cycle(router: APIRouter, store: PublishedCycles, region: Region, o
         return answer(packed(point_of(store.cycle(cycle), region, place)))
 
     @router.get("/{cycle}/members/{place}/{variable}")
-    def members(cycle: str, place: str, variable: str) -> Response:
-        return answer(packed(members_of(store.cycle(cycle), by_id(region.operating, place).id, variable)))
+    def members(cycle: str, place: str, variable: str, forecaster: str = BLEND) -> Response:
+        return answer(packed(members_of(store.cycle(cycle), region, place, variable, forecaster)))
 
     @router.get("/{cycle}/models/{variable}")
     def models(cycle: str, variable: str) -> Response:

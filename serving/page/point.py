@@ -54,20 +54,20 @@ def place_of(cycle: Cycle, region: Region, place: str) -> tuple[dict[str, Any], 
 
 
 def point_of(cycle: Cycle, region: Region, place: str) -> dict[str, Any]:
-    """A meteogram: by variable the blend's boxes and, at stations, those of every other forecaster.
+    """A meteogram: by variable the blend's boxes, those of every other forecaster (in a cell: of the raw centres), and control runs.
 
     Returns:
-        ``leads`` and ``intervals`` in hours; ``variables``: {name: {``blend``: [min, 10, 25, 50, 75, 90 %, max] by lead, and
-        ``forecasters``: {id: [1, 10, 25, 50, 75, 90, 99 %] by lead}}}, rain also summed over :data:`SUM_HOURS` ending at each lead;
+        ``leads`` and ``intervals`` in hours; ``variables``: {name: {``blend``: [min, 10, 25, 50, 75, 90 %, max] by lead,
+        ``forecasters``: {id: [1, 10, 25, 50, 75, 90, 99 %] by lead}, and at stations ``control``: {id: value by lead}}}, rain also
+        summed over :data:`SUM_HOURS` ending at each lead;
         ``daily``: {name: {days, quantiles [10, 50, 90 %]}}; ``chances``: {days, ends_local, above: {mm: chance by day}} of 24 h rain.
     """
     about, prefix, at = place_of(cycle, region, place)
     quantiles = cycle.dataset(f"{prefix}_quantiles")
     levels = quantiles["quantile"].values
     inner = [int(np.abs(levels - level).argmin()) for level in BOX]
-    outer = [int(np.abs(levels - level).argmin()) for level in (ENDS[0], *BOX, ENDS[1])]
-    names = [str(name) for name in cycle.dataset("models")["forecaster"].values] if "models" in cycle.groups else []
-    shown = {}
+    beside = "models" if prefix == "stations" else "grid_centres"
+    shown: dict[str, dict[str, Any]] = {}
     for variable, (factor, decimals) in VARIABLES.items():
         if variable not in quantiles:
             continue
@@ -76,11 +76,15 @@ def point_of(cycle: Cycle, region: Region, place: str) -> dict[str, Any]:
         least = np.minimum(members.min(axis=1, keepdims=True), boxes[:, :1])
         most = np.maximum(members.max(axis=1, keepdims=True), boxes[:, -1:])
         shown[variable] = {"blend": numbers(np.hstack([least, boxes, most]) * factor, decimals)}
-        if prefix == "stations" and names and variable in cycle.dataset("models"):
-            each = cycle.read("models", variable, **at)[..., outer] * factor
-            shown[variable]["forecasters"] = {
-                name: numbers(each[i], decimals) for i, name in enumerate(names) if np.isfinite(each[i]).any()
-            }
+        if beside in cycle.groups and variable in cycle.dataset(beside):
+            own = cycle.dataset(beside)["quantile"].values
+            outer = [int(np.abs(own - level).argmin()) for level in (ENDS[0], *BOX, ENDS[1])]
+            each = cycle.read(beside, variable, **at)[..., outer] * factor
+            shown[variable]["forecasters"] = _known(cycle, beside, each, decimals)
+        if prefix == "stations" and "centres" in cycle.groups and variable in cycle.dataset("centres"):
+            raw = cycle.read("centres", variable, **at) * factor  # (forecaster, lead_time, ensemble_member)
+            ensembles = np.any(np.isfinite(raw[..., 1:]), axis=(1, 2), keepdims=True)[..., 0]
+            shown[variable]["control"] = _known(cycle, "centres", np.where(ensembles, raw[..., 0], np.nan), decimals)
     leads, intervals = leads_of(cycle, f"{prefix}_quantiles"), intervals_of(cycle, f"{prefix}_quantiles")
     if "precipitation_amount" in cycle.dataset(prefix):
         for hours in SUM_HOURS:
@@ -92,6 +96,12 @@ def point_of(cycle: Cycle, region: Region, place: str) -> dict[str, Any]:
         "leads": numbers(leads, 0), "intervals": numbers(intervals, 0),
         "variables": shown, "daily": daily_of(cycle, daily, at), "chances": _day_chances(cycle, region, prefix, at),
     }  # fmt: skip
+
+
+def _known(cycle: Cycle, group: str, values: np.ndarray, decimals: int) -> dict[str, Any]:
+    """``values[i]`` of every forecaster of a group that has any."""
+    names = cycle.dataset(group)["forecaster"].values
+    return {str(name): numbers(values[i], decimals) for i, name in enumerate(names) if np.isfinite(values[i]).any()}
 
 
 def _day_chances(cycle: Cycle, region: Region, prefix: str, at: Mapping[str, int]) -> dict[str, Any]:
@@ -113,13 +123,35 @@ def _day_chances(cycle: Cycle, region: Region, prefix: str, at: Mapping[str, int
     }  # fmt: skip
 
 
-def members_of(cycle: Cycle, station: str, variable: str) -> dict[str, Any]:
-    """Every coupled member of a variable at a station, by member and lead."""
+BLEND: Final = "blend"
+
+
+def members_of(cycle: Cycle, region: Region, place: str, variable: str, forecaster: str = BLEND) -> dict[str, Any]:
+    """Every member of a variable at a station or in a cell: coupled ones of the blend, or at stations the raw ones of a centre.
+
+    Returns:
+        ``leads`` in hours, ``members``: values by member and lead, and ``of``: whose members there are to choose from here.
+
+    Raises:
+        UnknownNameError: No such place, variable or forecaster.
+    """
     if variable not in VARIABLES:
         raise UnknownNameError(f"No variable {variable[:60]!r} on the page; known are {', '.join(VARIABLES)}.")
     factor, decimals = VARIABLES[variable]
-    values = cycle.read("stations", variable, station=position_of(cycle, "stations", station)) * factor
-    return {"leads": numbers(leads_of(cycle, "stations"), 0), "members": numbers(values.T, decimals)}
+    about, prefix, at = place_of(cycle, region, place)
+    of = [BLEND]
+    if prefix == "stations" and "centres" in cycle.groups and variable in cycle.dataset("centres"):
+        raw = cycle.read("centres", variable, **at)  # (forecaster, lead_time, ensemble_member)
+        known = np.isfinite(raw).any(axis=(1, 2))
+        of += [str(name) for name in cycle.dataset("centres")["forecaster"].values[known]]
+    if forecaster not in of:
+        raise UnknownNameError(f"{about['id']} has no members of {forecaster[:60]!r}; known are {', '.join(of)}.")
+    if forecaster == BLEND:
+        values = cycle.read(prefix, variable, **at)
+    else:
+        values = raw[np.flatnonzero(known)[of.index(forecaster) - 1]]
+        values = values[:, np.isfinite(values).any(axis=0)]
+    return {"leads": numbers(leads_of(cycle, prefix), 0), "members": numbers(values.T * factor, decimals), "of": of}
 
 
 def models_of(cycle: Cycle, variable: str) -> dict[str, Any]:

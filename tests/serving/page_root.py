@@ -15,6 +15,7 @@ from data_catalog.regions import Region
 from data_catalog.settings import Settings
 from data_catalog.store import Root
 from models.base import to_quantiles
+from pipelines.centres import raw_members, raw_quantiles
 from pipelines.inputs import LEADS
 from pipelines.products import daily, probabilities, rain_risk
 from pipelines.publish import announce, publish, root_attributes
@@ -97,6 +98,14 @@ def cycle_groups(region: Region, init_time: np.datetime64) -> dict[str, xr.Datas
     groups["risk"] = rain_risk({"blend": stations} | raw["stations"], {"blend": grid} | raw["grid"], region)
     groups["models"] = models({"climatology": members_of(region, init_time, 9, "stations")} | raw["stations"]
                               | {"emos_centre-a": stations})  # fmt: skip
+    sources = {
+        place: {name.removeprefix("raw_"): members.expand_dims("init_time") for name, members in found.items()}
+        for place, found in raw.items()
+    }
+    bounds = {"lead_time_bounds": stations.lead_time_bounds}
+    sources["stations"]["centre-b"] = sources["stations"]["centre-b"].isel(ensemble_member=[0])
+    groups["centres"] = raw_members(sources["stations"]).assign_coords(bounds)
+    groups["grid_centres"] = raw_quantiles(sources["grid"]).assign_coords(bounds)
     return groups
 
 

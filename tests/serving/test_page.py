@@ -78,7 +78,7 @@ def test_the_climatology_counts_observed_rain_days(client: Client) -> None:
     risk = ask(client, f"{CYCLE}/risk/lang")
     found = risk["point"]["climatology"]
     shares = {(rule["hours"], rule["amount"]): share for rule, share in zip(risk["rules"], found["shares"], strict=True)}
-    assert found["season"] is True                       # 45 days before the cycle, both ends of the rain day
+    assert found["season"] is True  # 45 days before the cycle, both ends of the rain day
     assert found["days"] == 91
     assert shares[24, 16.0] == pytest.approx(0.1, abs=0.02)
     assert shares[2, 50.0] == shares[24, 50.0] == 0
@@ -118,10 +118,21 @@ def test_a_clicked_point_is_its_nearest_cell(client: Client, settings: Settings)
     assert (point["place"]["latitude"], point["place"]["longitude"], point["place"]["support"]) == (21.0, 106.0, "cell")
     median = store(settings, "grid_quantiles").temperature_2m.sel(latitude=21.0, longitude=106.0, quantile=0.5).values
     assert [row[3] for row in point["variables"]["temperature_2m"]["blend"]] == pytest.approx(median, abs=0.051)
-    assert "forecasters" not in point["variables"]["temperature_2m"]
+    assert "control" not in point["variables"]["temperature_2m"]
 
 
-MISSING = ("point/nowhere", "point/60,10", "point/a,b", "risk/nowhere", "members/lang/snow", "models/snow", "map/snow/q50", "map/rain/q33")
+MISSING = (
+    "point/nowhere",
+    "point/60,10",
+    "point/a,b",
+    "risk/nowhere",
+    "members/lang/snow",
+    "members/lang/temperature_2m?forecaster=raw_x",
+    "members/21.0,105.8/temperature_2m?forecaster=raw_centre-a",
+    "models/snow",
+    "map/snow/q50",
+    "map/rain/q33",
+)
 
 
 @pytest.mark.parametrize("path", MISSING)
@@ -167,11 +178,9 @@ def test_runs_compare_the_same_local_days(client: Client, settings: Settings) ->
     for run, key in zip(runs, ("20250710T00Z", "20250709T12Z"), strict=True):
         daily = store(settings, "daily", key).sel(station="lang").temperature_2m_max
         at = run["daily"]["days"].index("2025-07-12")
-        assert run["daily"]["temperature_2m_max"][at][1] == pytest.approx(
-            float(daily.sel(day="2025-07-12", quantile=0.5)), abs=0.051
-        )
+        assert run["daily"]["temperature_2m_max"][at][1] == pytest.approx(float(daily.sel(day="2025-07-12", quantile=0.5)), abs=0.051)
         assert any(chance > 0 for chance in run["above_50"].values() if chance is not None)
-        assert max(run["surge"].values()) > 0.5           # the fall on the fifth day
+        assert max(run["surge"].values()) > 0.5  # the fall on the fifth day
     assert BEFORE < INIT
 
 
@@ -179,9 +188,9 @@ def test_comfort_starts_with_what_was_observed(client: Client) -> None:
     found = ask(client, f"{CYCLE}/comfort/lang")
     assert found["observed_until"] == 0
     today = found["days"].index("2025-07-10")
-    assert found["end"][today] == 17                      # midnight in Hanoi
+    assert found["end"][today] == 17  # midnight in Hanoi
     low, middle, high = found["mean"][today - 1]
-    assert low == middle == high                          # yesterday was observed
+    assert low == middle == high  # yesterday was observed
     assert found["surge"][today] is not None
     assert sum(found["surge"][today:]) <= 1 + 1e-9
 
@@ -208,6 +217,28 @@ def test_members_come_one_by_one(client: Client, settings: Settings) -> None:
     np.testing.assert_allclose(np.array(found["members"]), expected, atol=0.051)
 
 
+def test_raw_members_of_a_centre_and_its_control_run(client: Client, settings: Settings) -> None:
+    raw = store(settings, "centres").temperature_2m.sel(station="lang")
+    found = ask(client, f"{CYCLE}/members/lang/temperature_2m?forecaster=raw_centre-a")
+    assert found["of"] == ["blend", "raw_centre-a", "raw_centre-b"]
+    np.testing.assert_allclose(np.array(found["members"]), raw.sel(forecaster="raw_centre-a").values.T, atol=0.051)
+    assert len(ask(client, f"{CYCLE}/members/lang/temperature_2m?forecaster=raw_centre-b")["members"]) == 1
+    control = ask(client, f"{CYCLE}/point/lang")["variables"]["temperature_2m"]["control"]
+    assert list(control) == ["raw_centre-a"], "a centre of one run has no control run beside it"
+    np.testing.assert_allclose(control["raw_centre-a"], raw.sel(forecaster="raw_centre-a", ensemble_member=0).values, atol=0.051)
+
+
+def test_a_cell_has_its_members_and_every_centre(client: Client, settings: Settings) -> None:
+    here = {"latitude": 21.0, "longitude": 105.75}
+    found = ask(client, f"{CYCLE}/members/21.04,105.8/temperature_2m")
+    assert found["of"] == ["blend"]
+    np.testing.assert_allclose(np.array(found["members"]), store(settings, "grid").temperature_2m.sel(here).values.T, atol=0.051)
+    boxes = ask(client, f"{CYCLE}/point/21.04,105.8")["variables"]["temperature_2m"]["forecasters"]
+    assert list(boxes) == ["raw_centre-a", "raw_centre-b"]
+    expected = store(settings, "grid_centres").temperature_2m.sel(here).sel(forecaster="raw_centre-b")
+    np.testing.assert_allclose(np.array(boxes["raw_centre-b"]), expected.values, atol=0.051)
+
+
 def test_without_a_manifest_the_forecast_is_still_served(settings: Settings, tmp_path: Path) -> None:
     Path(tmp_path, "published").symlink_to(Path(settings.root, "published"))
     with serving(tmp_path) as bare:
@@ -215,4 +246,4 @@ def test_without_a_manifest_the_forecast_is_still_served(settings: Settings, tmp
         assert ask(bare, f"{CYCLE}/risk/lang")["point"]["climatology"] is None
         assert ask(bare, "observed/lang")["times"] == []
         assert ask(bare, f"{CYCLE}/comfort/lang")["observed_until"] is None
-    assert not Path(tmp_path, "manifest.db").exists()     # a server writes nothing
+    assert not Path(tmp_path, "manifest.db").exists()  # a server writes nothing

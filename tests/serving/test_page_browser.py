@@ -110,10 +110,11 @@ def test_every_view(browser: Any, site: tuple[str, Path], language: str, viewpor
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed; npm ci in serving/web installs it")
+@pytest.mark.parametrize(("language", "viewport"), [("vi", DESKTOP), ("en", PHONE)], ids=["vi-desktop", "en-phone"])
 @pytest.mark.parametrize("view", VIEWS)
-def test_axe_finds_no_serious_fault(browser: Any, site: tuple[str, Path], view: str) -> None:
-    with browsing(browser, site[0], bypass_csp=True) as seen:
-        seen.open(f"#/{view}?lang=vi")
+def test_axe_finds_no_serious_fault(browser: Any, site: tuple[str, Path], view: str, language: str, viewport: dict[str, int]) -> None:
+    with browsing(browser, site[0], bypass_csp=True, viewport=viewport) as seen:
+        seen.open(f"#/{view}?lang={language}")
         seen.page.add_script_tag(path=str(AXE))
         found = seen.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         faults = [
@@ -221,6 +222,24 @@ def test_every_chart_has_its_values(browser: Any, site: tuple[str, Path]) -> Non
                 assert chart.locator("details.values, table").count() >= 1
             for label in seen.page.locator("svg[role=img], .map[role=img]").all():
                 assert len(label.get_attribute("aria-label")) > 8
+
+
+def test_a_centre_can_be_looked_at_member_by_member_and_by_its_control_run(browser: Any, site: tuple[str, Path]) -> None:
+    with browsing(browser, site[0]) as seen:
+        seen.open("#/meteogram?lang=en")
+        lines = seen.page.locator("#meteogram svg[role=img] path[stroke-width='1.6']")
+        seen.page.select_option("#meteogram select >> nth=1", "control")
+        seen.settle("meteogram")
+        assert lines.count() == 5, "one control run in each panel"
+        seen.open("#/models?lang=en")
+        seen.page.select_option("#members select", "raw_centre-a")
+        seen.settle("models")
+        assert "raw members of" in seen.text("#members")
+        assert "members=raw_centre-a" in seen.page.url
+        seen.open("#/meteogram?place=21.0,105.75&lang=en")
+        seen.page.select_option("#meteogram select >> nth=1", "box-raw_centre-b")
+        seen.settle("meteogram")
+        assert seen.page.locator("#meteogram svg .other-wide").count() > 50
 
 
 def test_numbers_on_the_screen_are_those_of_the_store(browser: Any, site: tuple[str, Path]) -> None:

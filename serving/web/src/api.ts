@@ -29,11 +29,11 @@ export interface Daily { days?: string[]; [variable: string]: (string[] | N[][])
 export interface Point {
     place: { id: string; name: string | null; latitude: number; longitude: number; elevation: number | null; support: "point" | "cell" };
     members: number; leads: number[]; intervals: N[];
-    variables: Record<string, { blend: Row7[]; forecasters?: Record<string, Row7[]> }>;
+    variables: Record<string, { blend: Row7[]; forecasters?: Record<string, Row7[]>; control?: Record<string, N[]> }>;
     daily: Daily;
     chances: { days: string[]; ends_local?: string; above: Record<string, N[]> };
 }
-export interface Members { leads: number[]; members: N[][] }
+export interface Members { leads: number[]; members: N[][]; of: string[] }
 export interface Models {
     variable: string; leads: number[]; weights: Record<string, N[]>; pairs: number[] | null;
     training: { from: string | null; to: string | null }; variables: string[];
@@ -111,7 +111,7 @@ export const api = {
     status: (cycle: string) => get<Status>(page(`${cycle}/status`)),
     risk: (cycle: string, place: string) => get<Risk>(page(`${cycle}/risk/${place}`)),
     point: (cycle: string, place: string) => get<Point>(page(`${cycle}/point/${place}`)),
-    members: (cycle: string, place: string, variable: string) => get<Members>(page(`${cycle}/members/${place}/${variable}`)),
+    members: (cycle: string, place: string, variable: string, of: string) => get<Members>(page(`${cycle}/members/${place}/${variable}${of === "blend" ? "" : `?forecaster=${encodeURIComponent(of)}`}`)),
     models: (cycle: string, variable: string) => get<Models>(page(`${cycle}/models/${variable}`)),
     comfort: (cycle: string, place: string) => get<Comfort>(page(`${cycle}/comfort/${place}`)),
     map: (cycle: string, field: string, statistic: string) => get<Layer>(page(`${cycle}/map/${field}/${statistic}`)),

@@ -10,7 +10,7 @@ import { LINES } from "../palette";
 import { moment, weekday } from "../shared";
 import { HOUR, clock, dayMonth, local, midnights, parse } from "../time";
 
-export type Beside = "none" | "raw" | "emos" | `box-${string}`;
+export type Beside = "none" | "raw" | "emos" | "control" | `box-${string}`;
 
 interface Panel {
     variable: string;
@@ -67,8 +67,14 @@ export function threeHourly(times: readonly number[], values: readonly N[]): { a
 
 /** Forecasters shown as lines beside the blend, in the order of the answer. */
 export function besideIds(point: Point, beside: Beside): string[] {
+    if (beside === "control") return controlIds(point);
     const ids = Object.keys(point.variables.temperature_2m?.forecasters ?? Object.values(point.variables)[0]?.forecasters ?? {});
     return beside === "raw" || beside === "emos" ? ids.filter((id) => id.startsWith(`${beside}_`)) : [];
+}
+
+/** Centres whose control run is known. */
+export function controlIds(point: Point): string[] {
+    return [...new Set(Object.values(point.variables).flatMap((one) => Object.keys(one.control ?? {})))];
 }
 
 export function meteogram(point: Point, observed: Observed | null, init: number, now: number, look: Look, label: string): HTMLElement {
@@ -172,7 +178,7 @@ function draw(
             found.push(s("path", { class: "climate", d: `M${known.map(([at, low]) => `${r(x(at))},${r(y(low))}`).join("L")}L${[...known].reverse().map(([at, , high]) => `${r(x(at))},${r(y(high))}`).join("L")}Z` }));
     }
     const gusts = variable === "wind_speed_10m" ? point.variables.wind_gust_10m : undefined;
-    if (gusts) found.push(s("path", { class: "gusts", d: medians(gusts.blend, leads, x, y) }));
+    if (gusts) found.push(s("path", { class: "gusts", d: course(gusts.blend.map((row) => row[3]), leads, x, y) }));
     const other = beside.startsWith("box-") ? shown.forecasters?.[beside.slice(4)] : undefined;
     let labelled = -100;
     shown.blend.forEach((row, i) => {
@@ -193,9 +199,10 @@ function draw(
     });
     besideIds(point, beside).forEach((id, n) => {
         const rows = shown.forecasters?.[id];
+        const run = beside === "control" ? shown.control?.[id] : rows?.map((row) => row[3]);
         const style = LINES[n % LINES.length] as (typeof LINES)[number];
-        if (!rows) return;
-        found.push(s("path", { d: medians(rows, leads, x, y), fill: "none", stroke: style.color, "stroke-width": 1.6, "stroke-dasharray": style.dash }));
+        if (!run) return;
+        found.push(s("path", { d: course(run, leads, x, y), fill: "none", stroke: style.color, "stroke-width": 1.6, "stroke-dasharray": style.dash }));
     });
     const seen = observed?.variables[variable] ?? [];
     if (interval && !summed) {
@@ -215,8 +222,8 @@ function panelTitle(variable: string, window: RainWindow): string {
     return t(variable as Key);
 }
 
-function medians(rows: readonly Row7[], leads: readonly number[], x: (t: number) => number, y: (v: number) => number): string {
-    return line<Row7>().defined((row) => row[3] !== null).x((_, i) => r(x(leads[i] as number))).y((row) => r(y(row[3] as number)))([...rows]) ?? "";
+function course(run: readonly N[], leads: readonly number[], x: (t: number) => number, y: (v: number) => number): string {
+    return line<N>().defined((value) => value !== null).x((_, i) => r(x(leads[i] as number))).y((value) => r(y(value as number)))([...run]) ?? "";
 }
 
 const r = (value: number): number => Math.round(value * 10) / 10;

@@ -1,7 +1,7 @@
 /** View 3: the meteogram of a station or grid cell, with each day's summary above it. */
 
 import { api, type N, type Point } from "../api";
-import { type Beside, type RainWindow, meteogram, meteogramKey } from "../charts/meteogram";
+import { type Beside, type RainWindow, controlIds, meteogram, meteogramKey } from "../charts/meteogram";
 import { h, paint } from "../dom";
 import { beaufort, num } from "../format";
 import { forecasterName, lang, t } from "../i18n";
@@ -20,7 +20,9 @@ export async function renderMeteogram(context: Context): Promise<HTMLElement[]> 
     const chosen = (state.options.beside ?? "raw") as Beside;
     const beside: Beside = forecasters.length ? chosen : "none";
     const choices: [string, string][] = [
-        ["none", t("beside_none")], ["raw", t("beside_raw")], ["emos", t("beside_emos")],
+        ["none", t("beside_none")], ["raw", t("beside_raw")],
+        ...(forecasters.some((id) => id.startsWith("emos_")) ? [["emos", t("beside_emos")] as [string, string]] : []),
+        ...(controlIds(point).length ? [["control", t("beside_control")] as [string, string]] : []),
         ...forecasters.filter((id) => /^(raw|emos)_/.test(id)).map((id): [string, string] => [`box-${id}`, t("beside_box", { name: forecasterName(id) })]),
     ];
     const window = (["12", "24"].includes(state.options.window ?? "") ? state.options.window : "native") as RainWindow;

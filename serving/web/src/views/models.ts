@@ -20,16 +20,23 @@ export async function renderModels(context: Context): Promise<HTMLElement[]> {
     const place = stationOf(index, state.place);
     const wanted = state.options.variable ?? "temperature_2m";
     const models = await api.models(cycle, wanted).catch(() => api.models(cycle, "temperature_2m"));
-    const [members, runs] = await Promise.all([api.members(cycle, place, models.variable), api.runs(place)]);
+    const whose = state.options.members ?? "blend";
+    const [members, runs] = await Promise.all([
+        api.members(cycle, state.place, models.variable, whose).catch(() => api.members(cycle, state.place, models.variable, "blend")), api.runs(place),
+    ]);
+    const shown = members.of.includes(whose) ? whose : "blend";
+    const pick = select(t("members_of"), members.of.map((id): [string, string] => [id, forecasterName(id)]), shown, (value) => context.go({ options: { ...state.options, members: value } }));
+    const here = placeName(index, state.place);
+    const about = t(shown === "blend" ? "members_note" : "members_raw_note", { n: members.members.length, place: here, name: forecasterName(shown) });
     const init = parse(context.status.init_time);
     const choose = select(t("variable"), models.variables.map((name): [string, string] => [name, t(name as Key)]), models.variable, (value) => context.go({ options: { ...state.options, variable: value } }));
     const name = placeName(index, place);
-    const label = `${t("members_title")}: ${name}, ${t(models.variable as Key)}`;
+    const label = `${t("members_title")}: ${here}, ${t(models.variable as Key)}`;
     return [
         section("weights", `${t("models_title")}: ${t(models.variable as Key)}`, [choose], weightBars(models), weightTable(models),
             h("p", { class: "note below" }, t("weights_note")), note(models.pairs && models.training.from ? t("training", { from: shownDate(models.training.from), to: shownDate(models.training.to ?? "") }) : t("training_none"))),
-        section("members", label, [], insteadNote(context), note(t("members_note", { n: members.members.length, place: name })), memberChart(members, init, models.variable, label), values(label, () => memberTable(members, init, models.variable))),
-        section("runs", t("runs_title"), [], runTables(context, runs.runs), h("p", { class: "note below" }, t("runs_note", { place: name }))),
+        section("members", label, [pick], note(about), memberChart(members, init, models.variable, label), values(label, () => memberTable(members, init, models.variable))),
+        section("runs", t("runs_title"), [], insteadNote(context), runTables(context, runs.runs), h("p", { class: "note below" }, t("runs_note", { place: name }))),
     ];
 }
 
