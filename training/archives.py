@@ -17,7 +17,7 @@ import xarray as xr
 from data_catalog.dimensions import ENSEMBLE_MEMBER, INIT_TIME, LEAD_TIME, STATION, TIME
 from data_catalog.errors import ConfigurationError, UnknownNameError
 from data_catalog.variables import VARIABLES
-from models.base import Inputs, Pairs
+from models.base import Pairs
 
 DAY: Final = np.timedelta64(24, "h")
 _GAP_DAYS: Final = 10.0  # a hole in the init_times worth a sentence
@@ -57,44 +57,6 @@ class Archive:
     def observed(self) -> np.ndarray:
         """(init_time, lead_time, station) float64."""
         return self.pairs.observed[self.variable].values.astype(np.float64, copy=False)
-
-    @property
-    def available(self) -> np.ndarray:
-        """(init_time, lead_time) datetime64[ns] at which the observation of each valid time is at hand; valid_time where not stated."""
-        observations = self.pairs.observations
-        if observations is None or "available_time" not in observations.coords:
-            return self.valid_time
-        clock = observations["available_time"].reindex({TIME: self.valid_time.ravel()}).values.reshape(self.valid_time.shape)
-        return np.where(np.isnat(clock), self.valid_time, np.maximum(clock, self.valid_time))
-
-    def select(self, rows: np.ndarray, keep: np.ndarray, until: np.datetime64, since: np.datetime64 | None = None) -> Pairs:
-        """Pairs of some init_times, with the observations that were at hand at a time.
-
-        Args:
-            rows: Indices of init_times.
-            keep: (init_time, lead_time) of the whole archive: where the observation may be seen; NaN elsewhere.
-            until: Nothing observed, or available, later than this is in the answer.
-            since: Nothing observed before this either.
-        """
-        cut = {INIT_TIME: rows}
-        observed = self.pairs.observed.isel(cut)
-        observed = observed.where(xr.DataArray(keep[rows], dims=(INIT_TIME, LEAD_TIME)))
-        found = _known(self.pairs, until)
-        if found is not None and since is not None:
-            found = found.isel({TIME: np.flatnonzero(found[TIME].values >= since)})
-        return Pairs({n: s.isel(cut) for n, s in self.pairs.sources.items()}, found, (self.variable,), None, observed)
-
-    def inputs(self, rows: np.ndarray, until: np.datetime64, since: np.datetime64 | None = None) -> Inputs:
-        """What was at hand at some init_times: their forecasts and what had been observed by ``until``."""
-        found = _known(self.pairs, until)
-        if found is not None and since is not None:
-            found = found.isel({TIME: np.flatnonzero(found[TIME].values >= since)})
-        return Inputs({n: s.isel({INIT_TIME: rows}) for n, s in self.pairs.sources.items()}, found, (self.variable,))
-
-
-def _known(pairs: Pairs, until: np.datetime64) -> xr.Dataset | None:
-    found = pairs.known_at(until)
-    return None if found is None else found.isel({TIME: np.flatnonzero(found[TIME].values <= until)})
 
 
 def read_archive(sources: Mapping[str, Path | str], observations: Path | str, variable: str) -> Archive:

@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -27,10 +26,11 @@ from data_catalog.dimensions import attributes as coordinate_attributes
 from data_catalog.errors import ConfigurationError, UnknownNameError
 from data_catalog.variables import VARIABLES
 from data_catalog.variables import attributes as variable_attributes
-from models.base import LEVELS, Forecaster, ForecasterError, Inputs, to_quantiles
-from models.blend import BlendState, Evidence, apply_blend, bucket_of, evidence, join, learn_blend
+from models.base import LEVELS
+from models.blend import BlendState, apply_blend, bucket_of, learn_blend
 from models.registry import build, forecaster_ids
 from training.archives import DAY, Archive, read_archive
+from training.learning import Block, Memory, forecast_block, lead_hours, near, resolution_of, scorable, training_blocks, visible
 from training.scoring import Cases, of_members, of_quantiles, score_rows
 
 Refit = Literal["never", "monthly", "daily"]
@@ -38,8 +38,6 @@ Progress = Callable[[str, int, int], None]
 
 EQUAL, BLEND = "equal_weight", "blend"
 _TRAINING_BLOCKS: Final = 6  # out-of-fold blocks in the training period
-_GAP: Final = DAY  # on either side of such a block, that nothing is learned from: weather lasts
-_HISTORY_DAYS: Final = 75.0  # recent cycles that a forecaster which looks at verified errors is shown
 _FEWEST_DAYS: Final = 10  # distinct valid days of pairs below which nothing can be learned
 _RAW_SHARE: Final = 0.5  # of the test cases, below which a source is not scored
 _CHUNK: Final = 32  # init_times in a chunk of predictions.zarr
@@ -82,21 +80,6 @@ class BacktestConfig:
             raise ConfigurationError(f"--window is {self.window} days; expected at least {_FEWEST_DAYS}.")
         if self.test_until is not None and self.test_until <= self.train_until:
             raise ConfigurationError(f"--test-until {self.test_until} is not after --train-until {self.train_until}: the test is empty.")
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Some init_times that share a fit.
-
-    Attributes:
-        rows: Indices of init_times.
-        cutoff: Nothing verified later than this may be learned from.
-        test: Whether it is scored. Otherwise the block lies in the training period, and what is near it in time is not learned from.
-    """
-
-    rows: np.ndarray
-    cutoff: np.datetime64
-    test: bool
 
 
 @dataclass(eq=False)
@@ -258,7 +241,7 @@ def plan(archive: Archive, config: BacktestConfig) -> list[Block]:
     test = valid >= start
     if config.test_until is not None:
         test &= valid < _midnight(config.test_until)
-    there = _scorable(archive)
+    there = scorable(archive.pairs)
     if not (test & there).any():
         span = f"after {config.train_until}" + (f" and until {config.test_until}" if config.test_until else "")
         raise ConfigurationError(
@@ -273,7 +256,9 @@ def plan(archive: Archive, config: BacktestConfig) -> list[Block]:
         )
     rows = np.flatnonzero(test.any(axis=1))
     first_cutoff = inits[rows[0]] if config.strict else start - np.timedelta64(1, "ns")
-    blocks = _training_blocks(inits, valid, there, rows[0], first_cutoff, config.window)
+    usable = np.flatnonzero(((valid <= first_cutoff) & there).any(axis=1))
+    usable = usable[usable < rows[0]] if (usable < rows[0]).any() else usable
+    blocks = training_blocks(archive.pairs, usable, first_cutoff, _TRAINING_BLOCKS, config.window)
     if config.refit == "never":
         return [*blocks, Block(rows, first_cutoff, test=True)]
     unit = "datetime64[M]" if config.refit == "monthly" else "datetime64[D]"
@@ -282,45 +267,6 @@ def plan(archive: Archive, config: BacktestConfig) -> list[Block]:
         cut = rows[label == name]
         blocks.append(Block(cut, first_cutoff if number == 0 else inits[cut[0]], test=True))
     return blocks
-
-
-def _training_blocks(
-    inits: np.ndarray, valid: np.ndarray, there: np.ndarray, first_test: int, cutoff: np.datetime64, window: int | None
-) -> list[Block]:
-    """The training period in blocks, each forecast by what was learned from the others; with a window, of the newest days alone."""
-    usable = np.flatnonzero(((valid <= cutoff) & there).any(axis=1))
-    usable = usable[usable < first_test] if (usable < first_test).any() else usable
-    day = inits[usable].astype("datetime64[D]")
-    days = np.unique(day)[-window if window is not None else 0 :]
-    edges = np.unique(np.linspace(0, len(days), _TRAINING_BLOCKS + 1).round().astype(int))
-    return [Block(usable[(day >= days[low]) & (day <= days[high - 1])], cutoff, test=False) for low, high in pairwise(edges)]
-
-
-def _scorable(archive: Archive) -> np.ndarray:
-    """(init_time, lead_time) whether some station has an observation and some source a forecast."""
-    forecast = np.zeros(archive.observed.shape, dtype=bool)
-    for source in archive.pairs.sources.values():
-        forecast |= np.isfinite(source[archive.variable].values).any(axis=-1)
-    found: np.ndarray = (forecast & np.isfinite(archive.observed)).any(axis=-1)
-    return found
-
-
-def visible(archive: Archive, cutoff: np.datetime64, window: int | None) -> np.ndarray:
-    """(init_time, lead_time) whether a fit with this cutoff may see the pair: verified and at hand, within the window of distinct days."""
-    found = (archive.valid_time <= cutoff) & (archive.available <= cutoff)
-    if window is not None:
-        days = np.unique(archive.valid_time[found & _scorable(archive)].astype("datetime64[D]"))
-        if len(days) > window:
-            found &= archive.valid_time >= days[-window].astype("datetime64[ns]")
-    return found
-
-
-def _near(archive: Archive, block: Block) -> np.ndarray:
-    """(init_time, lead_time) whether a pair shares weather with a block: it is valid during it, or within :data:`_GAP` of it."""
-    during = archive.valid_time[block.rows]
-    first, last = archive.pairs.frame[INIT_TIME].values[block.rows[0]], during.max()
-    found: np.ndarray = (archive.valid_time >= first - _GAP) & (archive.valid_time <= last + _GAP)
-    return found
 
 
 class _Walk:
@@ -332,11 +278,11 @@ class _Walk:
         self.raw = [i for i in ids if i.startswith("raw_")]
         self.parts = [i for i in ids if i not in self.raw]
         self.record = Record([*self.raw, *self.parts, EQUAL, BLEND])
-        self.past: list[tuple[np.ndarray, Evidence]] = []
+        self.leads = lead_hours(archive.pairs)
+        self.memory = Memory(self.ids, self.parts, self.leads, resolution_of(archive.observed))
         known = VARIABLES.get(config.variable)
         self.lower = known.lower_bound if known else None
         self.upper = known.upper_bound if known else None
-        self.resolution = _resolution(archive.observed)
         self.store = config.out / _FILES["predictions"]
         self.written = False
         if self.store.exists():
@@ -344,88 +290,26 @@ class _Walk:
 
     def step(self, block: Block) -> None:
         """One block."""
-        keep = visible(self.archive, block.cutoff, self.config.window)
+        pairs = self.archive.pairs
+        keep = visible(pairs, block.cutoff, self.config.window)
         if not block.test:
-            keep &= ~_near(self.archive, block)
+            keep &= ~near(pairs, block)
         since = self.archive.valid_time[keep].min() if self.config.window is not None and keep.any() else None
-        quantiles = self._forecasts(block, keep, since)
+        found = forecast_block(pairs, block, keep, self.ids, since)
+        said = found.quantiles[self.archive.variable]
         if block.test:
-            state = self._state(block.cutoff, since)
-            self.record.weights.append((self.archive.pairs.frame[INIT_TIME].values[block.rows[0]], state))
-            leads = self._lead_hours()
-            blended = apply_blend(state, [quantiles[i] for i in self.ids], leads, self.lower, self.upper)
-            equal = apply_blend(_equal(self.ids, self.parts), [quantiles[i] for i in self.ids], leads)
-            said = {**quantiles, EQUAL: equal, BLEND: blended}
-            self._write(block, said)
-            self._score(block, said)
-        self._remember(block, quantiles)
-
-    def _forecasts(self, block: Block, keep: np.ndarray, since: np.datetime64 | None) -> dict[str, np.ndarray]:
-        """(init_time, lead_time, station, quantile) of every forecaster; NaN where one cannot be fitted or has no inputs."""
-        archive, name = self.archive, self.archive.variable
-        inits = archive.pairs.frame[INIT_TIME].values
-        rows = np.flatnonzero(keep.any(axis=1))
-        pairs = archive.select(rows, keep, block.cutoff, since)
-        days = len(np.unique(archive.valid_time[keep & _scorable(archive)].astype("datetime64[D]")))
-        last = inits[block.rows[-1]]
-        recent = np.flatnonzero((inits >= inits[block.rows[0]] - _HISTORY_DAYS * DAY) & (inits < inits[block.rows[0]]))
-        if since is not None:
-            recent = recent[(archive.valid_time[recent] >= since).all(axis=1)]
-        plain = archive.inputs(block.rows, last, since)
-        informed = archive.inputs(np.concatenate([recent, block.rows]), last, since)
-        shape = (len(block.rows), archive.observed.shape[1], archive.observed.shape[2], len(LEVELS))
-        found = {}
-        for forecaster_id in self.ids:
-            forecaster = build(forecaster_id)
-            found[forecaster_id] = np.full(shape, np.nan, dtype=np.float32)
-            if forecaster.spec.minimum_history > days:
-                if block.test:
-                    self.record.skipped.setdefault(forecaster_id, f"{days} days of pairs, it needs {forecaster.spec.minimum_history}")
-                continue
-            inputs = informed if forecaster.spec.needs_observations else plain
-            try:
-                said = _said(forecaster.fit(pairs), inputs, name)
-            except (ForecasterError, ArithmeticError, LookupError, RuntimeError, ValueError) as error:  # never stops the rest
-                if block.test:
-                    why = str(error) if isinstance(error, ForecasterError) else f"{type(error).__name__}: {error}"
-                    self.record.skipped.setdefault(forecaster_id, why.rstrip("."))
-                continue
-            found[forecaster_id] = said[-len(block.rows) :]
-        return found
-
-    def _lead_hours(self) -> np.ndarray:
-        return np.asarray(self.archive.pairs.frame[LEAD_TIME].values / np.timedelta64(1, "h"), dtype=np.float64)
-
-    def _state(self, cutoff: np.datetime64, since: np.datetime64 | None) -> BlendState:
-        """What the past says at a cutoff."""
-        parts = []
-        for available, part in self.past:
-            cases = available <= cutoff
-            if since is not None:
-                cases &= part.day >= _days(since)
-            if cases.any():
-                parts.append(part if cases.all() else part.take(np.flatnonzero(cases)))
-        return learn_blend(join(parts) if parts else None, self.ids, _days(cutoff), self.parts, self._lead_hours())
-
-    def _remember(self, block: Block, quantiles: Mapping[str, np.ndarray]) -> None:
-        """Out-of-fold forecasts and their outcomes join the past; each has the time from which it may be looked at."""
-        archive = self.archive
-        observed = archive.observed[block.rows]
-        stacked = np.stack([quantiles[i] for i in self.ids])  # (F, T, L, S, Q)
-        cases = np.flatnonzero(np.isfinite(observed).ravel() & np.isfinite(stacked[..., 0]).any(axis=0).ravel())
-        cases = cases[_thinned(bucket_of(np.broadcast_to(self._lead_hours()[None, :, None], observed.shape).ravel()[cases]))]
-        if not len(cases):
-            return
-        q = stacked.reshape(len(self.ids), -1, len(LEVELS))[:, cases].transpose(1, 0, 2)
-        valid = np.broadcast_to(archive.valid_time[block.rows][..., None], observed.shape).ravel()[cases]
-        available = np.broadcast_to(archive.available[block.rows][..., None], observed.shape).ravel()[cases]
-        hours = np.broadcast_to(self._lead_hours()[None, :, None], observed.shape).ravel()[cases]
-        made = evidence(self.ids, q, observed.ravel()[cases], _days(valid), hours, self.resolution)
-        self.past.append((np.maximum(available, valid), made))
-        if sum(len(times) for times, _ in self.past) > 2 * _REMEMBERED:  # thin evenly in time, whatever the cases say
-            times, whole = np.concatenate([t for t, _ in self.past]), join([e for _, e in self.past])
-            kept = np.linspace(0, len(times) - 1, _REMEMBERED).round().astype(np.intp)
-            self.past = [(times[kept], whole.take(kept))]
+            for forecaster_id, reason in found.skipped.items():
+                self.record.skipped.setdefault(forecaster_id, reason)
+            state = self.memory.state(block.cutoff, since)
+            self.record.weights.append((pairs.frame[INIT_TIME].values[block.rows[0]], state))
+            nothing = np.full((*self.archive.observed[block.rows].shape, len(LEVELS)), np.nan, dtype=np.float32)
+            parts = [said.get(i, nothing) for i in self.ids]
+            blended = apply_blend(state, parts, self.leads, self.lower, self.upper)
+            equal = apply_blend(learn_blend(None, self.ids, 0.0, self.parts), parts, self.leads)
+            whole = {**dict(zip(self.ids, parts, strict=True)), EQUAL: equal, BLEND: blended}
+            self._write(block, whole)
+            self._score(block, whole)
+        self.memory.add(pairs, block.rows, self.archive.observed[block.rows], said)
 
     def _write(self, block: Block, said: Mapping[str, np.ndarray]) -> None:
         """Forecasts of the block join ``predictions.zarr``."""
@@ -493,43 +377,8 @@ class _Walk:
         record.observed.append(y)
         inits = archive.pairs.frame[INIT_TIME].values[block.rows]
         record.init_time.append(np.broadcast_to(inits[:, None, None], observed.shape).ravel()[cases])
-        record.lead_hours.append(np.broadcast_to(self._lead_hours()[None, :, None], observed.shape).ravel()[cases])
+        record.lead_hours.append(np.broadcast_to(self.leads[None, :, None], observed.shape).ravel()[cases])
         record.station.append(np.broadcast_to(np.arange(observed.shape[2])[None, None], observed.shape).ravel()[cases])
-
-
-def _said(forecaster: Forecaster, inputs: Inputs, name: str) -> np.ndarray:
-    """(init_time, lead_time, station, quantile) float32."""
-    said = forecaster.predict(inputs)
-    if name not in said:
-        raise ForecasterError(f"no forecast of {name}")
-    values = said[name] if QUANTILE in said[name].dims else to_quantiles(said[name])
-    return values.transpose(INIT_TIME, LEAD_TIME, STATION, QUANTILE).values.astype(np.float32, copy=False)
-
-
-def _equal(ids: Sequence[str], parts: Sequence[str]) -> BlendState:
-    return learn_blend(None, ids, 0.0, parts)
-
-
-_KEPT: Final = 1000  # cases of a block and lead bucket that join the past; more are thinned evenly
-_REMEMBERED: Final = 8000  # cases of the past that are kept once there are twice as many
-
-
-def _thinned(bucket: np.ndarray) -> np.ndarray:
-    """Indices of at most :data:`_KEPT` cases of each bucket, evenly spread."""
-    kept = []
-    for b in np.unique(bucket):
-        own = np.flatnonzero(bucket == b)
-        kept.append(own if len(own) <= _KEPT else own[np.linspace(0, len(own) - 1, _KEPT).round().astype(np.intp)])
-    return np.sort(np.concatenate(kept)) if kept else np.zeros(0, dtype=np.intp)
-
-
-def _resolution(observed: np.ndarray) -> float:
-    """The gauge's resolution: the smallest of 1, 0.5, 0.25, 0.2, 0.1 that nearly all observations are multiples of."""
-    values = observed[np.isfinite(observed)][:20000]
-    for step in (1.0, 0.5, 0.25, 0.2):
-        if (np.abs(values / step - np.round(values / step)) < 1e-3).mean() > 0.98:
-            return step
-    return 0.1
 
 
 # What is written ---------------------------------------------------------------------------------------------------------------
@@ -617,10 +466,6 @@ def _thresholds(archive: Archive, blocks: Sequence[Block]) -> tuple[float, ...]:
 def _midnight(day: date) -> np.datetime64:
     """The end of a day, UTC."""
     return np.datetime64(day, "ns") + DAY
-
-
-def _days(time: np.ndarray | np.datetime64) -> Any:
-    return (time - np.datetime64("1970-01-01", "ns")) / DAY
 
 
 def _iso(time: np.datetime64) -> str:

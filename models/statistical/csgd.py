@@ -57,7 +57,7 @@ class Csgd:
     @property
     def spec(self) -> ForecasterSpec:
         """Rain, from at least one source and forty days."""
-        return ForecasterSpec(id="csgd", version="1", targets=_TARGETS, required=("*",), minimum_history=40, needs_observations=True)
+        return ForecasterSpec(id="csgd", version="1", targets=_TARGETS, required=("*",), minimum_history=40)
 
     def fit(self, pairs: Pairs) -> Self:
         """Learn rain.

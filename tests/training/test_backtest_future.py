@@ -11,7 +11,8 @@ import xarray as xr
 
 from tests.training.archives_example import LEADS, SPLIT, config, make
 from training.archives import read_archive
-from training.backtest import plan, run_backtest, visible
+from training.backtest import plan, run_backtest
+from training.learning import select, visible
 
 NOW = np.datetime64("2023-03-08", "ns")
 FORECASTERS = ("emos", "persistence", "emos_ens")
@@ -92,13 +93,13 @@ def test_what_a_fit_may_see(tmp_path: Path):
     given = config(tmp_path, make(), window=15)
     archive = read_archive(given.sources, given.observations, given.variable)
     for block in plan(archive, given):
-        keep = visible(archive, block.cutoff, given.window)
+        keep = visible(archive.pairs, block.cutoff, given.window)
         assert (archive.valid_time[keep] <= block.cutoff).all()
         assert len(np.unique(archive.valid_time[keep].astype("datetime64[D]"))) <= 15
         inits = archive.pairs.frame["init_time"].values
         if block.test and block.rows[0] != plan(archive, given)[6].rows[0]:
             assert block.cutoff == inits[block.rows[0]]
-        pairs = archive.select(np.flatnonzero(keep.any(axis=1)), keep, block.cutoff)
+        pairs = select(archive.pairs, np.flatnonzero(keep.any(axis=1)), keep, block.cutoff)
         assert pairs.observations is not None
         assert pairs.observations["time"].values.max() <= block.cutoff
         seen = np.isfinite(pairs.observed["temperature_2m"].values)
