@@ -30,14 +30,8 @@ SPARE_DAYS: Final = 12
 # --- run -------------------------------------------------------------------------------------------------------------------------
 
 
-def midnight(time: np.datetime64) -> np.datetime64:
-    """00 UTC of the day of a time."""
-    found: np.datetime64 = time.astype("datetime64[D]").astype("datetime64[ns]")
-    return found
-
-
 def default_init_time(settings: Settings) -> np.datetime64:
-    """The cycle a plain ``giomua run`` means: the newest run in the archive of real sources, else today's simulated 00 UTC.
+    """The cycle a plain ``giomua run`` means: the newest in the archive of real sources, else the newest all simulated centres have.
 
     Raises:
         CycleError: The sources named have nothing in the archive and no cycle hours.
@@ -47,8 +41,7 @@ def default_init_time(settings: Settings) -> np.datetime64:
         archived = [r.key for name in datasets for r in manifest.revisions(name, latest_only=True)]
     known = registry.grid_sources(settings)
     if all(name in known and known[name].spec.simulated for name in datasets):
-        delay = max(known[name].spec.delay_hours for name in datasets)
-        return midnight(now() - np.timedelta64(round(delay * 60), "m"))
+        return min(newest_due(known[name]) for name in datasets)
     live = [newest_due(known[name]) for name in datasets if name in known]
     times = [*live, *(key_time(key) for key in archived)]
     if not times:
@@ -120,7 +113,8 @@ def simulate_command(
     """Make a cycle of the simulated atmosphere and the history before it."""
     from pipelines.simulate import simulate
 
-    chosen = init_time if init_time is not None else midnight(now() - 6 * HOUR)
+    centres = [source for source in registry.grid_sources(settings).values() if source.spec.simulated]
+    chosen = init_time if init_time is not None else min(map(newest_due, centres))
     history = settings.training_days + SPARE_DAYS if days is None else days
     report = simulate(settings, chosen, history_days=history, grid=grid, progress=progress)
     result = report.as_json()
