@@ -19,6 +19,7 @@ _SINGLE: Final[Mapping[str, str]] = MappingProxyType(
         "forest": "models.statistical.forest:ResidualForest",
         "analog": "models.statistical.analog:Analog",
         "csgd": "models.statistical.csgd:Csgd",
+        "drn": "models.neural.drn:Drn",
     }
 )
 """One forecaster an id; imported when built."""

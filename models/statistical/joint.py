@@ -138,6 +138,23 @@ class JointEmos:
                 own = (found.location.reshape(L, S, -1), found.log_scale.reshape(L, S, -1))
         return Learned(frame, *(t.cpu().numpy() for t in (location, log_scale, *own)))
 
+    def without(self, pairs: Pairs, name: str, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Location and scale of every pair on the power scale, by coefficients learned without some of the pairs.
+
+        Args:
+            pairs: What :meth:`fit` saw.
+            name: Variable.
+            held: (T, L, S) bool, pairs that are not learned from; all of them are where nothing else is left.
+
+        Returns:
+            (T, L, S) each.
+        """
+        shape = self.shape(name)
+        training = training_of(pairs, name, shape.power, shape.lower)
+        y = np.where(held, np.nan, training.y)
+        learned = self._learn(shape, training._replace(y=y if np.isfinite(y).any() else training.y))
+        return _apply(learned, training.design, np.arange(y.shape[1]), np.arange(y.shape[2]))
+
     def parameters(self, inputs: Inputs, name: str) -> tuple[np.ndarray, np.ndarray, Design]:
         """Location and scale (T, L, P) on the power scale, and the design they come from.
 
