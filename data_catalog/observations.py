@@ -77,7 +77,8 @@ class Gathered:
         stations: The stations kept, in the order of the dataset.
         since: Reports after this, UTC.
         until: Reports up to this, UTC.
-        now: The time; a report from the future is a flaw, not a report. Default: the clock.
+
+    A report from the future, by the clock or in a simulated network by ``until``, is a flaw and no report.
     """
 
     def __init__(
@@ -86,13 +87,12 @@ class Gathered:
         stations: Iterable[Station],
         since: np.datetime64,
         until: np.datetime64,
-        now: np.datetime64 | None = None,
     ) -> None:
         self._spec = spec
         self.stations = tuple({station.id: station for station in stations}.values())
         self.since, self.until = since.astype("datetime64[s]"), until.astype("datetime64[s]")
         self._delay = np.timedelta64(round(spec.delay_hours * 3600), "s")
-        self._latest = (np.datetime64("now") if now is None else now.astype("datetime64[s]")) + np.timedelta64(1, "h")
+        self._latest = (self.until if spec.simulated else np.datetime64("now")) + np.timedelta64(1, "h")
         self._values: dict[_Key, tuple[np.datetime64, float]] = {}
         self._soundings: dict[tuple[str, np.datetime64], tuple[np.datetime64, np.ndarray]] = {}
         self._flaws: list[Flaw] = []
@@ -173,10 +173,9 @@ class Gathered:
             self.flaw(file, reason, part, data)
 
     def reports(self) -> Reports:
-        """Everything taken, as one dataset; of real stations with what follows from it (:func:`complete`)."""
+        """Everything taken, as one dataset, with what follows from it (:func:`complete`)."""
         about = {"simulated": self._spec.simulated, "network": self._spec.network}
-        data = _table(self._values, self.stations, self._spec.variables)
-        data = (data if self._spec.simulated else complete(data)).assign_attrs(about)
+        data = complete(_table(self._values, self.stations, self._spec.variables)).assign_attrs(about)
         soundings = profiles(self._soundings, self.stations).assign_attrs(about) if self._soundings else None
         return Reports(data, tuple(self._flaws), soundings)
 

@@ -44,7 +44,7 @@ class Centre:
 
 def _signal_path(seed: int, centre: Centre, latent: Latent, band: Band, init: float, hours: Floats) -> tuple[Floats, Floats]:
     """What a centre has seen of a band: its path X, shape (time, 2 * modes), and the odds s, shape (time,)."""
-    known = odds(band.number, hours - init, centre.skill)
+    known = odds(latent, band.number, hours - init, centre.skill)
     noise = path(seed, centre.number, latent, band, init, hours, centre.skill)
     seen = known[:, None] * truth_amplitudes(seed, latent, band, hours) + noise
     return seen, known
@@ -87,7 +87,7 @@ class Forecast(View):
         return [self._band(latent, band, hours) for band in BANDS[: min(latent.bands, bands)]]
 
     def _band(self, latent: Latent, band: Band, hours: Floats) -> Floats:
-        rho = correlation(band.number, hours - self.init, self.centre.skill)[:, None]
+        rho = correlation(latent, band.number, hours - self.init, self.centre.skill)[:, None]
         spread = self.centre.spread * (1.0 - rho)
         signal = _signal_path(self.seed, self.centre, latent, band, self.init, hours)[0] * (1.0 - rho)
         return _scattered(self, latent, band, hours, signal / np.sqrt(rho + spread), np.sqrt(spread / (rho + spread)), self.centre.number)

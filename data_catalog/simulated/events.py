@@ -33,7 +33,7 @@ _SURGE_SPEED: Final = 40.0  # km/h, from the north-east
 _SURGE_NORM: Final = 1.18  # makes the greatest fall about the size
 HEAT_BUILD_HOURS: Final = 50.0
 HEAT_END_HOURS: Final = 6.0
-_HEAT_SIZE: Final = 3.8  # K
+_HEAT_SIZE: Final = 4.3  # K
 _LANDFALL_LONGITUDE: Final = 106.6
 
 

@@ -1,5 +1,9 @@
 """What gauges make of the truth: surroundings, sensors, habits and gaps, each a pure function of station and time.
 
+A station reports as its kind does: SYNOP where it has a WMO number; METAR at an aerodrome, whose automatic gauges beside the runway report
+rain, radiation, gusts and extremes; automatic gauges alone elsewhere. Values come with the precision of that code form, so that what goes
+straight into the archive is what a decoder reads from the message.
+
 - Streets, trees and paddies around a station change over some hours and are in no model.
 - Each sensor has a small constant error; where a station is moved, all of them change on that day.
 - A sensor sticks now and then and repeats one value for a day or so; a blocked rain gauge says zero.
@@ -17,6 +21,7 @@ from typing import Final
 
 import numpy as np
 
+from data_catalog.observations import KNOT, MILE
 from data_catalog.simulated.noise import Floats, between_knots, normals
 from data_catalog.simulated.world import World
 from data_catalog.stations import Station
@@ -46,17 +51,33 @@ RESOLUTION: Final[Mapping[str, float]] = {
     "temperature_2m_max": 0.1,
     "temperature_2m_min": 0.1,
     "dew_point_temperature_2m": 0.1,
-    "wind_u_10m": 0.1,
-    "wind_v_10m": 0.1,
     "wind_speed_10m": 0.1,
+    "wind_from_direction_10m": 1.0,
     "wind_gust_10m": 0.1,
     "pressure_reduced_to_mean_sea_level": 10.0,
-    "total_cloud_cover_atmosphere": 12.5,
+    "total_cloud_cover_atmosphere": 1.0,
     "precipitation_amount": 0.1,
     "downward_short_wave_radiation_flux_surface": 1.0,
     "visibility": 100.0,
 }
-"""Smallest step of a report, in catalog units: cloud comes in eighths, rain from a gauge of 0.1 mm, visibility in 100 m."""
+"""Smallest step of a report, in catalog units: rain from a gauge of 0.1 mm, visibility in 100 m; cloud is of eighths, in whole percent."""
+
+METAR: Final = (
+    "temperature_2m", "dew_point_temperature_2m", "wind_speed_10m", "wind_from_direction_10m", "pressure_reduced_to_mean_sea_level",
+    "total_cloud_cover_atmosphere", "visibility",
+)  # fmt: skip
+"""What an aerodrome puts into its METAR; its gauges report the rest."""
+
+COVER: Final[Mapping[str, float]] = {"NSC": 0.0, "FEW": 18.75, "SCT": 43.75, "BKN": 75.0, "OVC": 100.0}
+"""Cloud in METAR: none, 1-2, 3-4, 5-7 and 8 eighths, as the middle of each in percent."""
+
+GUST_HOURS: Final = 1.0 / 6.0
+"""Hours before a SYNOP over which it states the greatest gust."""
+
+FAR_MILES: Final = 6.0
+"""What the Aviation Weather Center makes of 9999, a visibility of 10 km or more."""
+
+_COMPONENTS: Final = ("wind_u_10m", "wind_v_10m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +93,19 @@ class Reports:
     intervals: Mapping[str, Floats]
 
 
+def has_synop(station: Station) -> bool:
+    """Whether a station reports SYNOP."""
+    return "synop" in station.aliases
+
+
+def has_metar(station: Station) -> bool:
+    """Whether a station is an aerodrome that reports METAR."""
+    return "metar" in station.aliases and not has_synop(station)
+
+
 def by_hand(station: Station) -> bool:
     """Whether people report from here, with the habits of SYNOP."""
-    return "synop" in station.aliases and not station.city
+    return has_synop(station) and not station.city
 
 
 def needed(world: World, stations: Sequence[Station], hours: Floats) -> Floats:
@@ -105,9 +136,9 @@ def report(world: World, stations: Sequence[Station], hours: Floats, known: Floa
         truth: Weather at the stations by variable, shape (known, station), intervals of one hour.
 
     Returns:
-        Rounded reports at ``hours``; dew point <= temperature, gust >= wind speed.
+        Reports at ``hours`` with the precision of their code form; dew point <= temperature, gust >= wind speed. A calm has direction 0.
     """
-    seen = {name: values.astype(np.float64) for name, values in truth.items() if name in RESOLUTION}
+    seen = {name: values.astype(np.float64) for name, values in truth.items() if name in RESOLUTION or name in _COMPONENTS}
     for column, station in enumerate(stations):
         _disturb(world, station, known, {name: values[:, column] for name, values in seen.items()})
     rows = np.searchsorted(known, hours)
@@ -117,11 +148,42 @@ def report(world: World, stations: Sequence[Station], hours: Floats, known: Floa
     for column, station in enumerate(stations):
         if by_hand(station):
             _report_by_hand(hours, known, rows, column, seen, values, intervals)
-    rounded = {name: np.round(exact / RESOLUTION[name]) * RESOLUTION[name] for name, exact in values.items()}
+    east, north = (values.pop(name) for name in _COMPONENTS)
+    values["wind_from_direction_10m"] = np.degrees(np.arctan2(-east, -north)) % 360.0
+    values["total_cloud_cover_atmosphere"] = np.round(values["total_cloud_cover_atmosphere"] / 12.5) * 12.5
+    exact = {name: value.copy() for name, value in values.items()}
+    rounded = {name: np.round(value / RESOLUTION[name]) * RESOLUTION[name] for name, value in values.items()}
+    intervals["wind_gust_10m"] = np.where([has_synop(station) for station in stations], GUST_HOURS, np.nan) * ones
+    for column, station in enumerate(stations):
+        if has_metar(station):
+            _as_metar(*({name: value[:, column] for name, value in part.items()} for part in (exact, rounded)))
+    _as_directions(rounded)
     silent = np.stack([_silent(world.seed, station, hours) for station in stations], axis=1)
     reported = {name: np.where(silent, np.nan, value).astype(np.float32) for name, value in rounded.items()}
     lengths = {name: np.where(np.isfinite(reported[name]), length, np.nan).astype(np.float32) for name, length in intervals.items()}
     return Reports(reported, lengths)
+
+
+def _as_metar(exact: Mapping[str, Floats], rounded: Mapping[str, Floats]) -> None:
+    """Round what an aerodrome reports as METAR does (ICAO Annex 3, appendix 3), in place, shape (time,) each."""
+    for name in ("temperature_2m", "dew_point_temperature_2m"):
+        rounded[name][:] = np.round(exact[name])
+    rounded["wind_speed_10m"][:] = np.round(exact["wind_speed_10m"] / KNOT) * KNOT
+    rounded["wind_from_direction_10m"][:] = np.round(exact["wind_from_direction_10m"] / 10.0) * 10.0
+    rounded["wind_gust_10m"][:] = np.maximum(rounded["wind_gust_10m"], np.ceil(rounded["wind_speed_10m"] * 10.0) / 10.0)
+    rounded["pressure_reduced_to_mean_sea_level"][:] = np.floor(exact["pressure_reduced_to_mean_sea_level"] / 100.0) * 100.0
+    eighths = np.round(exact["total_cloud_cover_atmosphere"] / 12.5)
+    rounded["total_cloud_cover_atmosphere"][:] = np.array([*COVER.values()])[np.searchsorted([1, 3, 5, 8], eighths, side="right")]
+    metres = exact["visibility"]
+    step = np.where(metres < 800.0, 50.0, np.where(metres < 5000.0, 100.0, 1000.0))
+    rounded["visibility"][:] = np.where(metres >= 10_000.0, FAR_MILES, np.round(np.floor(metres / step) * step / MILE, 2)) * MILE
+
+
+def _as_directions(rounded: Mapping[str, Floats]) -> None:
+    """North is 360 degrees, and 0 is a calm, in place."""
+    direction = rounded["wind_from_direction_10m"]
+    direction[direction == 0.0] = 360.0
+    direction[rounded["wind_speed_10m"] == 0.0] = 0.0
 
 
 def _disturb(world: World, station: Station, hours: Floats, seen: dict[str, Floats]) -> None:

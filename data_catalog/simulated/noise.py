@@ -67,7 +67,7 @@ def _band(number: int, longest_km: float, shortest_km: float, modes: int, knot_h
 
 BANDS: Final = (
     _band(0, 2000.0, 700.0, 12, 30.0, ride=0.35),
-    _band(1, 700.0, 350.0, 16, 16.0),
+    _band(1, 700.0, 350.0, 16, 16.0, ride=0.35),
     _band(2, 350.0, 175.0, 24, 9.0),
     _band(3, 175.0, 90.0, 40, 4.5),
     _band(4, 90.0, 50.0, 64, 2.2),
@@ -143,24 +143,28 @@ class Latent:
     Attributes:
         number: Part of the generator's key.
         bands: How many of :data:`BANDS` it has, from the largest.
-        slow: Factor on the time between knots.
+        slow: Factor on the time between knots by band; the last holds for all that follow.
     """
 
     number: int
     bands: int
-    slow: float = 1.0
+    slow: tuple[float, ...] = (1.0,)
+
+    def knot_hours(self, band: Band) -> float:
+        """Time between two independent draws of one of its bands."""
+        return band.knot_hours * self.slow[min(band.number, len(self.slow) - 1)]
 
 
-WET: Final = Latent(1, 6)
-"""Showers, rain and cloud."""
+WET: Final = Latent(1, 6, slow=(4.0, 3.0, 1.0))
+"""Showers, rain and cloud. Wet and dry spells last: its largest scales change over days."""
 
-AIR: Final = Latent(2, 3, slow=2.2)
+AIR: Final = Latent(2, 3, slow=(2.2,))
 """Warmth of the air mass."""
 
-FLOW: Final = Latent(3, 2, slow=2.0)
+FLOW: Final = Latent(3, 2, slow=(2.0,))
 """Streamfunction of the wind, and so the pressure."""
 
-DRIZZLE: Final = Latent(4, 3, slow=2.2)
+DRIZZLE: Final = Latent(4, 3, slow=(2.2,))
 """Low stratus and drizzle of late winter."""
 
 _TRUTH_STREAM: Final = 1
@@ -178,7 +182,7 @@ def truth_amplitudes(seed: int, latent: Latent, band: Band, hours: Floats) -> Fl
     Returns:
         Shape (time, 2 * modes), float32: cosine parts, then sine parts.
     """
-    position = hours / (band.knot_hours * latent.slow)
+    position = hours / latent.knot_hours(band)
     needed = np.unique(np.concatenate([np.floor(position), np.floor(position) + 1]).astype(np.int64))
     if needed.size and needed[0] < 0:
         raise ValueError(f"The simulated atmosphere begins in 1970; asked for hour {hours.min():.0f}.")

@@ -28,9 +28,10 @@ from data_catalog.dimensions import (
     attributes,
 )
 from data_catalog.grids import axis_weights, station_coordinates, to_stations
+from data_catalog.observations import complete
 from data_catalog.regions import Region
 from data_catalog.settings import Profile
-from data_catalog.simulated import emit, network
+from data_catalog.simulated import emit, messages, network
 from data_catalog.simulated.centres import Centre, Forecast
 from data_catalog.simulated.climate import Climate, hours_since_1970
 from data_catalog.simulated.noise import Floats
@@ -38,11 +39,11 @@ from data_catalog.simulated.places import Points
 from data_catalog.simulated.truth import Truth
 from data_catalog.simulated.weather import Bases
 from data_catalog.simulated.world import World
-from data_catalog.sources import reports, simulated
+from data_catalog.sources import simulated
 from data_catalog.sources.base import GridSpec, Progress, day_and_hour, silent
 from data_catalog.variables import VARIABLES
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 """Changes with every change of what the same arguments give; the reference fields of its tests are those of this version."""
 
 HISTORY_MEMBERS: Final = 11
@@ -168,26 +169,34 @@ class Simulator:
         return emit.write_aside(lambda aside: _PUBLISHERS[dataset].write(product, aside, named), base, inside)
 
     def reports(self, since: np.datetime64, until: np.datetime64, progress: Progress = silent) -> int:
-        """Let the stations report, one file an hour with since < hour <= until.
+        """Let the stations report for since < hour <= until: SYNOP in BUFR, METAR in JSON and gauges in CSV, a file of each an hour.
 
         Returns:
-            How many files were written now; those that were there are left as they are.
+            How many hours were written now; those that were there are left as they are.
         """
         base = self.folder / simulated.NETWORK
         wanted = np.arange(since.astype("datetime64[h]") + _HOUR, until.astype("datetime64[h]") + _HOUR, _HOUR)
-        hours = [hour for hour in wanted if not (base / reports.path(hour)).is_file()]
+        hours = [hour for hour in wanted if not (base / simulated.report_paths(hour)[-1]).is_file()]
         if not hours:
             return 0
         observed = self.observations(np.array(hours))
-        ids = [station.id for station in self.region.operating]
+        names = [str(name) for name in observed.data_vars]
+        arrays = [observed[name].values for name in names]
+        columns = [name for name in network.RESOLUTION if name in names]
+        stations = self.region.operating
         for number, hour in enumerate(hours):
-            values = {name: observed[name].values[number] for name in simulated.REPORTED}
-            intervals = {name: observed[f"{name}_interval"].values[number] for name in values if VARIABLES[name].has_interval}
-            target = base / reports.path(hour)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f".{target.name}.{os.getpid()}")
-            aside.write_text(reports.render(ids, hour, values, intervals), encoding="utf-8")
-            aside.replace(target)
+            said = [
+                {name: float(array[number, place]) for name, array in zip(names, arrays, strict=True) if np.isfinite(array[number, place])}
+                for place in range(len(stations))
+            ]
+            written = (
+                messages.synop(stations, hour, said),
+                messages.metar(stations, hour, observed[AVAILABLE_TIME].values[number], said),
+                messages.gauges(stations, hour, columns, said),
+            )
+            for path, data in zip(simulated.report_paths(hour), written, strict=True):
+                if data:
+                    _put(base / path, data)
             progress("reports", number + 1, len(hours))
         return len(hours)
 
@@ -198,21 +207,26 @@ class Simulator:
             times: UTC, ascending, shape (time,).
 
         Returns:
-            ``VARIABLE(time, station)`` as :class:`data_catalog.sources.reports.CsvReports` reads it from the files; rain, short wave and
-            extremes are over the hours before that ``<VARIABLE>_interval`` says.
+            ``VARIABLE(time, station)`` as :class:`data_catalog.sources.simulated.SimulatedReports` reads it from the files; rain, short
+            wave, extremes and the gusts of SYNOP are over the hours before that ``<VARIABLE>_interval`` says.
         """
         stations = self.region.operating
         hours = hours_since_1970(times)
         known = network.needed(self.world, stations, hours)
         weather = self.truth.weather(known, Bases.at(self.climate, Points.stations(stations)))
         found = network.report(self.world, stations, hours, known, weather)
-        data = {name: ((TIME, STATION), found.values[name]) for name in simulated.REPORTED}
+        data = {name: ((TIME, STATION), values) for name, values in found.values.items()}
         data |= {f"{name}_interval": ((TIME, STATION), length) for name, length in found.intervals.items()}
+        there = np.isfinite(found.values["temperature_2m"])
+        sent = np.array([network.has_synop(station) or network.has_metar(station) for station in stations])
+        for name in ("latitude", "longitude"):  # messages state it
+            place = np.array([getattr(station, name) for station in stations], dtype=np.float32)
+            data[f"reported_{name}"] = ((TIME, STATION), np.where(there & sent, place, np.float32(np.nan)))
         moments = np.asarray(times).astype("datetime64[ns]")
         delay = simulated.station_sources(self.region)[simulated.NETWORK].spec.delay_hours
         available = moments + np.timedelta64(round(delay * 3600), "s")
         coords = {TIME: moments, AVAILABLE_TIME: (TIME, available), **station_coordinates(stations)}
-        return xr.Dataset(data, coords=coords, attrs={**self.attributes, "network": simulated.NETWORK})
+        return complete(xr.Dataset(data, coords=coords, attrs={**self.attributes, "network": simulated.NETWORK}))
 
     def analyses(self, times: np.ndarray) -> xr.Dataset:
         """The nature run on the region's grid.
@@ -295,3 +309,11 @@ class Simulator:
         west, east, _ = axis_weights(longitude, lons, "bilinear")
         rows, columns = np.stack([south, south, north, north]), np.stack([west, east, west, east])
         return latitude, longitude, np.unique(rows * longitude.size + columns)
+
+
+def _put(target: Path, data: bytes) -> None:
+    """A file appears whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    aside.write_bytes(data)
+    aside.replace(target)

@@ -84,17 +84,29 @@ class Gauges:
         known |= {station.id: station for station in self.stations}
         gathered = Gathered(self.spec, self.stations, since, until)
         for url, data in fetch(gathered, transport, folder_files(transport, "*.csv")):
-            try:
-                lines = list(csv.reader(io.StringIO(whole_lines(gathered, url, data).removeprefix("\ufeff"))))
-                offset, columns = parse_header(lines[0] if lines else [])
-            except ValueError as error:
-                gathered.flaw(url, str(error), data=data)
-                continue
-            for number, line in enumerate(lines[1:], 2):
-                if line:
-                    with gathered.part(url, number, data):
-                        _take(gathered, known, line, offset, columns)
+            take(gathered, url, data, known)
         return gathered.reports()
+
+
+def take(gathered: Gathered, url: str, data: bytes, known: Mapping[str, Station]) -> None:
+    """Every line of a file; what cannot be read is put down.
+
+    Args:
+        gathered: Where to.
+        url: Name of the file.
+        data: Its content.
+        known: Stations by what a line may call them.
+    """
+    try:
+        lines = list(csv.reader(io.StringIO(whole_lines(gathered, url, data).removeprefix("\ufeff"))))
+        offset, columns = parse_header(lines[0] if lines else [])
+    except ValueError as error:
+        gathered.flaw(url, str(error), data=data)
+        return
+    for number, line in enumerate(lines[1:], 2):
+        if line:
+            with gathered.part(url, number, data):
+                _take(gathered, known, line, offset, columns)
 
 
 def folder_files(transport: Transport, pattern: str) -> list[str]:

@@ -62,19 +62,31 @@ class Metar:
         gathered = Gathered(self.spec, known.values(), since, until)
         back = max(1, math.ceil((np.datetime64("now") - since.astype("datetime64[s]")) / np.timedelta64(1, "h")))
         for url, data in fetch(gathered, transport, [f"api/data/metar?ids={','.join(known)}&format=json&hours={back}"] if known else []):
-            try:
-                rows = json.loads(data)
-                if not isinstance(rows, list):
-                    raise DecodeError(f"the answer is a {type(rows).__name__}; expected a list of reports")
-            except ValueError as error:
-                gathered.flaw(url, f"the answer is no list of reports in JSON: {error}", data=data)
-                continue
-            for number, row in enumerate(rows, 1):
-                with gathered.part(url, number, data):
-                    station = known.get(row["icaoId"])
-                    if station is not None:
-                        _take(gathered, station, row)
+            take(gathered, url, data, known)
         return gathered.reports()
+
+
+def take(gathered: Gathered, url: str, data: bytes, known: Mapping[str, Station]) -> None:
+    """Every report of an answer; what cannot be read is put down.
+
+    Args:
+        gathered: Where to.
+        url: Where the answer is from.
+        data: JSON: a list of reports.
+        known: Stations by their ICAO code.
+    """
+    try:
+        rows = json.loads(data)
+        if not isinstance(rows, list):
+            raise DecodeError(f"the answer is a {type(rows).__name__}; expected a list of reports")
+    except ValueError as error:
+        gathered.flaw(url, f"the answer is no list of reports in JSON: {error}", data=data)
+        return
+    for number, row in enumerate(rows, 1):
+        with gathered.part(url, number, data):
+            station = known.get(row["icaoId"])
+            if station is not None:
+                _take(gathered, station, row)
 
 
 def _take(gathered: Gathered, station: Station, row: Mapping[str, Any]) -> None:

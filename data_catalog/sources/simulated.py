@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
 import xarray as xr
 
+from data_catalog import bufr
+from data_catalog.errors import NotAvailableError, SourceError
+from data_catalog.observations import Gathered, Reports
 from data_catalog.regions import Region
 from data_catalog.settings import Profile
-from data_catalog.sources import ecmwf, ncep
+from data_catalog.sources import ecmwf, gauges, metar, ncep, synop
 from data_catalog.sources.base import (
     FieldKey,
     GridSource,
@@ -19,11 +23,13 @@ from data_catalog.sources.base import (
     Progress,
     StationSource,
     StationSpec,
+    Transport,
+    day_and_hour,
     lead_steps,
     silent,
 )
 from data_catalog.sources.gribfiles import GribSource
-from data_catalog.sources.reports import CsvReports
+from data_catalog.stations import Station, by_code
 
 GLOBAL_EPS: Final = "simulated-global-eps"
 REGIONAL_EPS: Final = "simulated-regional-eps"
@@ -130,13 +136,58 @@ def _aifs_ens(init_time: np.datetime64, key: FieldKey) -> tuple[str, ...]:
 def grid_sources(profile: Profile) -> dict[str, GridSource]:
     """The simulated centres by dataset: three ensembles and a deterministic model; in the profile ``tiny`` the first two ensembles."""
     found: list[GridSource] = [
-        GribSource(_spec(GLOBAL_EPS, "Simulated global ensemble", 20, 4.0, profile), _coarse_gefs, ncep.IDX),
+        GribSource(_spec(GLOBAL_EPS, "Simulated global ensemble", 31, 4.0, profile), _coarse_gefs, ncep.IDX),
         ecmwf.ens(_spec(REGIONAL_EPS, "Simulated regional ensemble", 10, 5.0, profile)),
     ]
     if profile != "tiny":
         found.append(ncep.gfs(_spec(GLOBAL_DET, "Simulated global model", 1, 3.0, profile)))
-        found.append(GribSource(_spec(AI_EPS, "Simulated learned ensemble", 20, 4.5, profile), _aifs_ens, ecmwf.INDEX))
+        found.append(GribSource(_spec(AI_EPS, "Simulated learned ensemble", 51, 4.5, profile), _aifs_ens, ecmwf.INDEX))
     return {source.spec.dataset: source for source in found}
+
+
+def report_paths(time: np.datetime64) -> tuple[str, str, str]:
+    """Where the reports of an hour lie: SYNOP in BUFR, METAR in JSON, gauges in CSV; the last is written last."""
+    day, hour = day_and_hour(time)
+    return f"{day}/synop/{hour}.bufr", f"{day}/metar/{hour}.json", f"{day}/gauges/{hour}.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedReports:
+    """Reports of the simulated stations, in the three forms in which stations report, read by those who read the real ones.
+
+    Attributes:
+        stations: Stations that are kept; others are passed over.
+        spec: What it declares.
+        timeout: Seconds one BUFR message may take to decode.
+    """
+
+    stations: tuple[Station, ...]
+    spec: StationSpec
+    timeout: float = 120.0
+
+    def read(self, since: np.datetime64, until: np.datetime64, transport: Transport) -> Reports:
+        """Reports with since < time <= until; see :class:`~data_catalog.sources.base.StationSource`."""
+        gathered = Gathered(self.spec, self.stations, since, until)
+        hour = np.timedelta64(1, "h")
+        numbers, aerodromes = synop.known_by_number(self.stations), by_code(self.stations, "metar")
+        names = {station.id: station for station in self.stations}
+        with bufr.worker(self.timeout) as worker:
+            for time in np.arange(since.astype("datetime64[h]") + hour, until.astype("datetime64[h]") + hour, hour):
+                for path in report_paths(time):
+                    try:
+                        data = transport.read(path)
+                    except NotAvailableError:
+                        continue
+                    except SourceError as error:
+                        gathered.flaw(path, str(error))
+                        continue
+                    if path.endswith(".bufr"):
+                        synop.take(gathered, path, data, numbers, worker)
+                    elif path.endswith(".json"):
+                        metar.take(gathered, path, data, aerodromes)
+                    else:
+                        gauges.take(gathered, path, data, names)
+        return gathered.reports()
 
 
 def station_sources(region: Region) -> dict[str, StationSource]:
@@ -150,4 +201,4 @@ def station_sources(region: Region) -> dict[str, StationSource]:
         simulated=True,
         licence="Apache-2.0, simulated data",
     )
-    return {NETWORK: CsvReports(spec, region.operating)}
+    return {NETWORK: SimulatedReports(region.operating, spec)}

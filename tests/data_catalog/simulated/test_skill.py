@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_catalog.simulated.noise import BANDS, FLOW, WET
+from data_catalog.simulated.noise import BANDS, FLOW, WET, Latent
 from data_catalog.simulated.skill import SHARED_VARIANCE, correlation, known_together, odds, path
 
 SEED = 3
@@ -20,22 +20,23 @@ def paths(centre: int, init: float, valid: np.ndarray, seeds: int = 70) -> np.nd
     return np.stack([path(seed, centre, FLOW, BAND, init, valid, 1.0)[0] for seed in range(seeds)])
 
 
-def test_what_is_known_falls_with_lead_and_with_scale() -> None:
+@pytest.mark.parametrize("latent", [WET, FLOW])
+def test_what_is_known_falls_with_lead_and_with_scale(latent: Latent) -> None:
     lead = np.array([0.0, 24.0, 72.0, 240.0, 400.0])
     for band in range(5):
-        rho = correlation(band, lead)
+        rho = correlation(latent, band, lead)
         assert (np.diff(rho) <= 0).all()
         assert ((rho >= 0) & (rho < 1)).all()
         assert rho[-1] == 0
-    assert (np.diff([correlation(band, lead)[1] for band in range(5)]) < 0).all()
-    assert (correlation(5, lead) == 0).all()
+    assert (np.diff([correlation(latent, band, lead)[1] for band in range(5)]) < 0).all()
+    assert (correlation(latent, 5, lead) == 0).all()
 
 
 @pytest.mark.parametrize("init", [START, START + 6.0, START + 18.0])
 def test_a_path_has_the_variance_of_its_odds(init: float) -> None:
     valid = np.array([START + 60.0])
     found = paths(1, init, valid)
-    assert found.var() == pytest.approx(odds(1, valid - init)[0], rel=0.1)
+    assert found.var() == pytest.approx(odds(FLOW, 1, valid - init)[0], rel=0.1)
 
 
 @pytest.mark.parametrize("gap", [6.0, 24.0, 48.0])
@@ -43,7 +44,7 @@ def test_a_newer_run_knows_all_that_the_older_one_knew(gap: float) -> None:
     """Of a Brownian motion: the covariance of two times is the earlier one."""
     valid = np.array([START + 96.0])
     newer, older = (paths(1, init, valid) for init in (START, START - gap))
-    assert np.mean(newer * older) == pytest.approx(odds(1, valid - START + gap)[0], rel=0.12)
+    assert np.mean(newer * older) == pytest.approx(odds(FLOW, 1, valid - START + gap)[0], rel=0.12)
 
 
 def test_centres_share_their_part_of_the_errors() -> None:

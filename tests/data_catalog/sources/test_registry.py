@@ -99,10 +99,10 @@ def test_tiny_is_two_centres_of_five_members_and_eight_leads() -> None:
     assert [(spec.members, len(spec.lead_hours)) for spec in specs] == [(5, 8), (5, 8)]
     specs = [source.spec for source in registry.grid_sources(load_settings()).values() if source.spec.simulated]
     assert [(spec.members, len(spec.lead_hours), spec.delay_hours) for spec in specs] == [
-        (20, 65, 4.0),
+        (31, 65, 4.0),
         (10, 65, 5.0),
         (1, 65, 3.0),
-        (20, 65, 4.5),
+        (51, 65, 4.5),
     ]
 
 

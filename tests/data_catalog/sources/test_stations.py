@@ -20,8 +20,8 @@ from data_catalog.manifest import Manifest
 from data_catalog.observations import Reports
 from data_catalog.regions import load_region
 from data_catalog.settings import load_settings
-from data_catalog.sources import gauges, ghcnh, iem, isd, metar, registry, reports, synop, wis2
-from data_catalog.sources.base import StationSource, StationSpec, Transport
+from data_catalog.sources import gauges, ghcnh, iem, isd, metar, registry, synop, wis2
+from data_catalog.sources.base import StationSource, Transport
 from data_catalog.sources.transport import FolderTransport, HttpTransport
 from data_catalog.stations import Station
 from data_catalog.store import Root
@@ -164,19 +164,6 @@ def gauge_files(times: np.ndarray, temperature: np.ndarray, rain: np.ndarray) ->
     return found
 
 
-CSV = StationSpec("reports", "Reports", "", 0.5, ("temperature_2m", "precipitation_amount"), licence="none")
-
-
-def csv_files(times: np.ndarray, temperature: np.ndarray, rain: np.ndarray) -> Files:
-    return {
-        reports.path(time): reports.render(
-            [station.id for station in STATIONS], time, {"temperature_2m": temperature[row], "precipitation_amount": rain[row]},
-            {"precipitation_amount": np.ones(2)},
-        ).encode()
-        for row, time in enumerate(times)
-    }    # fmt: skip
-
-
 PROVIDERS = {
     "metar": Provider(metar.Metar(STATIONS), metar_files, rain=True, line=b"}, "),
     "isd": Provider(isd.IsdLite(STATIONS), isd_files, rain=True, by_station=True),
@@ -185,13 +172,12 @@ PROVIDERS = {
     "synop": Provider(synop.Synop(STATIONS), synop_files, rain=True, line=b"", http=False),
     "wis2": Provider(wis2.Wis2(STATIONS, "mqtt://nowhere", Path()), wis2_files, rain=True, line=b"", http=False),
     "gauges": Provider(gauges.Gauges(STATIONS), gauge_files, rain=True, by_station=True, http=False),
-    "reports": Provider(reports.CsvReports(CSV, STATIONS), csv_files, rain=True),
 }
 
 
 def test_every_registered_network_is_here() -> None:
     known = registry.station_sources(load_settings())
-    assert set(known) - {"simulated-stations"} == set(PROVIDERS) - {"reports"}
+    assert set(known) - {"simulated-stations"} == set(PROVIDERS)
 
 
 @dataclass
@@ -314,7 +300,7 @@ class TestContract:
         kept = temperature(found.data)
         assert np.isfinite(kept).sum() == (6 if site.provider.by_station else 10)
         assert kept[np.isfinite(kept)] == pytest.approx(TEMPERATURE[np.isfinite(kept)], abs=0.051)
-        if site.provider.http and site.provider is not PROVIDERS["reports"]:
+        if site.provider.http:
             assert [flaw.reason for flaw in found.flaws] == ["the provider does not have it (yet)"]
 
     @pytest.mark.parametrize("fault", [503, 429, 403, "drip"])
@@ -366,9 +352,6 @@ class TestContract:
         if packed:
             value = f"{round(TEMPERATURE[1, 0] * 10):6d}".encode()
             damaged = text.replace(value, b"  x2.?", 1)
-        elif site.provider is PROVIDERS["reports"]:
-            value = f"{TEMPERATURE[0, 0]:.6g}".encode()
-            damaged = text.replace(b"," + value + b",", b",warm,", 1)
         else:
             damaged = text.replace(value, b'"x2.?"', 1)
         assert damaged != text
@@ -397,8 +380,6 @@ class TestContract:
         times = TIMES.copy()
         times[-1] = FUTURE
         site.files = site.provider.files(times, TEMPERATURE, RAIN)
-        if site.provider is PROVIDERS["reports"]:
-            pytest.skip("the file's name is its time")
         found = site.read()
         assert np.isfinite(temperature(found.data)).sum() == 10
         assert len(found.flaws) == 2
