@@ -20,6 +20,7 @@ _SINGLE: Final[Mapping[str, str]] = MappingProxyType(
         "analog": "models.statistical.analog:Analog",
         "csgd": "models.statistical.csgd:Csgd",
         "drn": "models.neural.drn:Drn",
+        "bqn": "models.neural.bqn:Bqn",
     }
 )
 """One forecaster an id; imported when built."""

@@ -345,23 +345,29 @@ def location_scale_quantiles(location: Tensor, scale: Tensor, unit: np.ndarray, 
     levels = torch.tensor(LEVELS, device=location.device)
     location, scale = location[..., None] * unit[1] + unit[0], scale[..., None] * unit[1]
     if shape.form == "censored" or (shape.lower is None and shape.upper is None):
-        return shape.backward(location + scale * _parent_quantile(levels, shape.family))
+        return shape.backward(location + scale * parent_quantiles(levels, shape.family))
     lower, upper = shape.bounds()
     a = -torch.inf * torch.ones_like(location) if lower is None else (lower - location) / scale
     b = torch.inf * torch.ones_like(location) if upper is None else (upper - location) / scale
-    below, above = _parent_cdf(a, shape.family), _parent_cdf(-b, shape.family)
-    inside = torch.where(a > 0, _parent_cdf(-a, shape.family) - above, _parent_cdf(b, shape.family) - below)
+    return shape.backward(location + scale * truncated_quantiles(a, b, levels, shape.family))
+
+
+def truncated_quantiles(a: Tensor, b: Tensor, levels: Tensor, family: str) -> Tensor:
+    """Quantiles of a standard parent distribution between a and b, which broadcast against the levels; both may be infinite."""
+    below, above = _parent_cdf(a, family), _parent_cdf(-b, family)
+    inside = torch.where(a > 0, _parent_cdf(-a, family) - above, _parent_cdf(b, family) - below)
     low_tail, high_tail = below + levels * inside, above + (1.0 - levels) * inside
     small = low_tail < high_tail  # from the tail with the smaller probability, which keeps its digits
-    z = _parent_quantile(torch.where(small, low_tail, high_tail).clamp(min=1e-300), shape.family)
-    return shape.backward(location + scale * torch.where(small, z, -z))
+    z = parent_quantiles(torch.where(small, low_tail, high_tail).clamp(min=torch.finfo(levels.dtype).tiny), family)
+    return torch.where(small, z, -z)
 
 
 def _parent_cdf(z: Tensor, family: str) -> Tensor:
     return torch.exp(torch.special.log_ndtr(z)) if family == "normal" else torch.sigmoid(z)  # ndtr is 0 below -14
 
 
-def _parent_quantile(level: Tensor, family: str) -> Tensor:
+def parent_quantiles(level: Tensor, family: str) -> Tensor:
+    """Quantiles of the standard parent distribution."""
     return torch.special.ndtri(level) if family == "normal" else torch.logit(level)
 
 
