@@ -414,6 +414,39 @@ def models(
     emit({"versions": rows, "logged": logged}, as_json, "\n".join([*(f"Logged {one}" for one in logged), text]))
 
 
+@app.command(name="promote")
+def promote_(
+    forecaster: Annotated[str, typer.Argument(metavar="ID", help="The forecaster.", show_default=False)],
+    version: Annotated[
+        str, typer.Argument(metavar="[VERSION]", help="Its name, the start of it, or 'challenger'.", show_default="challenger")
+    ] = "challenger",
+    root: RootOption = None,
+    force: Annotated[
+        str | None, typer.Option("--force", metavar="REASON", help="Promote it although it is refused; the reason is kept.")
+    ] = None,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Make the champion before the champion again.")] = False,
+    log: Annotated[bool, typer.Option("--log/--no-log", help="Tell MLflow.")] = True,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Assess a version against the champion, and make it the champion if it is significantly better and hurts no protected extreme.
+
+    The impact assessment is written beside the version, as markdown and JSON. A version that is refused is exit code 1.
+    """
+    from pipelines.promote import promote, roll_back
+
+    settings = settings_from(root=root, profile=profile)
+    if force is not None and not force.strip():
+        raise typer.BadParameter("give a reason; it is kept with the champion.", param_hint="--force")
+    with progress_bar() as progress:
+        if rollback:
+            report = roll_back(settings, forecaster, reason=force or "", log=log)
+        else:
+            report = promote(settings, forecaster, version, force=force or "", log=log, progress=progress)
+    emit(report.as_json(), as_json, report.text)
+    raise typer.Exit(FAILED if not report.promoted else DEGRADED if report.untold else DONE)
+
+
 @app.command()
 def verify(
     root: RootOption = None,

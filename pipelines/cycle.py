@@ -27,6 +27,8 @@ from pipelines.ingest import ingest_cycle
 from pipelines.inputs import LEADS, CycleInputs, gather
 from pipelines.observe import observe
 from pipelines.publish import DATASET, VERIFICATION, announce, finished, publish
+from pipelines.shadow import run_shadows
+from training.champions import SHADOW, load_role, read_champions
 from training.pairs import OBSERVATIONS_PREFIX, STATIONS_SUFFIX, Past, read_past
 
 VERSION: Final = "3"
@@ -67,6 +69,7 @@ class CycleReport:
         leads: Number of published leads.
         skill: Scores of the blend and of each raw ensemble over the held-out past, rows of ``training.skill``.
         simulated: Whether the data is simulated.
+        shadow: The version of each challenger that forecast unseen, or why it did not, by id.
     """
 
     init_time: str
@@ -84,6 +87,7 @@ class CycleReport:
     leads: int
     skill: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
     simulated: bool = False
+    shadow: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -130,14 +134,16 @@ def run_cycle(
             [station.id for station in region.operating], init_time, settings.training_days,
             available_before=deadline,
         )
-        identity = _identity(settings, inputs, past)
+        identity = _identity(settings, inputs, past, _champion_hashes(root))
         done = finished(manifest, init_time, identity)
         if done is None:
             from pipelines.make import make  # torch: not for a cycle that is done
 
-            made = make(settings, region, inputs, past, init_time, expected_leads(settings, datasets, init_time), progress)
+            champions, unusable = load_role(root, "champion")
+            leads = expected_leads(settings, datasets, init_time)
+            made = make(settings, region, inputs, past, init_time, leads, progress, champions)
             keep_for_training(root, manifest, inputs, init_time)
-            notes += made.notes
+            notes += [*made.notes, *unusable]
             details = {
                 "inputs_hash": identity,
                 "sources": _presence(inputs),
@@ -148,6 +154,7 @@ def run_cycle(
                 "last_lead_hours": made.last_lead_hours,
                 "forecasters": list(made.forecasters),
                 "skipped": dict(made.skipped),
+                "champions": {name: one.version.name for name, one in champions.items()},
                 "skill": list(made.skill),
                 "notes": notes,
                 "degraded": bool(notes),
@@ -159,10 +166,11 @@ def run_cycle(
             reused = True
         announce(root, manifest, region, done)
         progress("publishing", 1, 1)
-        return _report(root, done, reused)
+        shadow = run_shadows(root, manifest, inputs, past, init_time, identity, progress)
+        return _report(root, done, reused, shadow)
 
 
-def _report(root: Root, revision: Revision, reused: bool) -> CycleReport:
+def _report(root: Root, revision: Revision, reused: bool, shadow: Mapping[str, str]) -> CycleReport:
     details = revision.details
     text = f"{revision.key[:4]}-{revision.key[4:6]}-{revision.key[6:11]}:00:00Z"
     return CycleReport(
@@ -181,12 +189,13 @@ def _report(root: Root, revision: Revision, reused: bool) -> CycleReport:
         leads=int(details["leads"]),
         skill=tuple(details["skill"]),
         simulated=bool(details["simulated"]),
+        shadow=shadow,
     )
 
 
 def is_forecast(dataset: str) -> bool:
     """Whether a dataset of the manifest is a gridded forecast: not observations, analyses, soundings, history at stations or a product."""
-    other = (OBSERVATIONS_PREFIX, "analyses/", "soundings/", "twins/")
+    other = (OBSERVATIONS_PREFIX, "analyses/", "soundings/", "twins/", SHADOW)
     return not (dataset.startswith(other) or dataset.endswith(STATIONS_SUFFIX) or dataset in (DATASET, VERIFICATION))
 
 
@@ -287,7 +296,15 @@ def _presence(inputs: CycleInputs) -> dict[str, list[str]]:
     }
 
 
-def _identity(settings: Settings, inputs: CycleInputs, past: Past) -> str:
+def _champion_hashes(root: Root) -> list[tuple[str, str]]:
+    """Which trained versions take part; none where the pointer to them cannot be read, which the cycle then says."""
+    try:
+        return sorted((name, roles.champion.content_hash) for name, roles in read_champions(root).items() if roles.champion is not None)
+    except GiomuaError:
+        return []
+
+
+def _identity(settings: Settings, inputs: CycleInputs, past: Past, champions: Sequence[tuple[str, str]]) -> str:
     """A hash of all that decides what is published: the stores read, the settings that matter, and this code's version."""
     parts = {
         "version": VERSION,
@@ -296,5 +313,6 @@ def _identity(settings: Settings, inputs: CycleInputs, past: Past) -> str:
         "training_days": settings.training_days,
         "sources": sorted((state.dataset, state.lag_hours, state.content_hash) for state in inputs.states),
         "past": sorted(past.hashes),
+        "champions": list(champions),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

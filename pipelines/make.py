@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,8 @@ from pipelines.centres import raw_members, raw_quantiles
 from pipelines.inputs import CycleInputs
 from pipelines.products import daily, probabilities, rain_risk
 from pipelines.publish import root_attributes
+from training.at_work import guarded
+from training.champions import Loaded
 from training.ensemble import (
     Blend,
     Predictions,
@@ -77,6 +80,7 @@ def make(
     init_time: np.datetime64,
     expected_leads: np.ndarray,
     progress: Progress = silent,
+    champions: Mapping[str, Loaded] = MappingProxyType({}),
 ) -> Product:
     """Forecast, blend, couple and derive.
 
@@ -88,6 +92,7 @@ def make(
         init_time: Start of the cycle.
         expected_leads: Hours; a note says which of them are missing.
         progress: Called as work goes on.
+        champions: Trained versions by id, in place of what would be fitted under the same id.
     """
     names = [state.dataset for state in inputs.states if state.status != "missing"]
     fitted, unfitted = fit_forecasters(names, past.pairs, progress)
@@ -96,7 +101,9 @@ def make(
         observations=None if past.pairs is None else past.pairs.observations,
         targets=inputs.variables,
     )
-    at_stations = predict_all(fitted, stations, progress)
+    trained = guarded(champions, stations)
+    at_stations = predict_all({i: f for i, f in fitted.items() if i not in champions}, stations, progress)
+    at_stations = Predictions({**at_stations.quantiles, **trained.quantiles}, {**at_stations.skipped, **trained.skipped})
     on_grid = predict_grid(fitted, inputs.grid, progress)
     faults.at("cycle.predicted")
     station_blend = blend_equally(at_stations, inputs.variables)

@@ -129,7 +129,7 @@ def tell(settings: Settings, root: Root, report: TrainReport) -> TrainReport:
 def keep(settings: Settings, root: Root, made: Trained, started: float) -> tuple[Version, str]:
     """Write a trained forecaster with all that people want to know of it, and give it its role."""
     own = made.forecaster.spec.id
-    now = _now()
+    now = utc_now()
     record = {
         "trained_at": now,
         "started": started,
@@ -162,7 +162,8 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _now() -> str:
+def utc_now() -> str:
+    """The clock, as records keep it."""
     return str(np.datetime64("now", "s")) + "Z"
 
 

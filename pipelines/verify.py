@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, INIT_TIME, LEAD_TIME, QUANTILE, STATION, THRESHOLD, TIME, WINDOW
-from data_catalog.errors import GiomuaError
+from data_catalog.errors import GiomuaError, StoreError
 from data_catalog.manifest import Manifest, Revision
 from data_catalog.regions import Region
 from data_catalog.settings import Settings
@@ -27,6 +28,7 @@ from pipelines.inputs import key_time
 from pipelines.products import HOUR, RAIN, lead_hours, local_days, window_sums
 from pipelines.publish import DATASET, VERIFICATION
 from serving.verification import NEEDED_CYCLES, PATH, Scorecard
+from training.champions import SHADOW
 from training.pairs import STATIONS_SUFFIX, observation_history, verify_at
 from training.verification import (
     BLEND,
@@ -166,7 +168,8 @@ def _bring_up_to_date(
     last = init_time + np.timedelta64(int(cycle.details["last_lead_hours"]), "h")
     times = observed[TIME].values
     own = observed.isel({TIME: np.flatnonzero((times > init_time) & (times <= last))})
-    identity = _identity(cycle, own)
+    shadows = _shadows(manifest, cycle)
+    identity = _identity(cycle, own, shadows)
     kept = manifest.revisions(VERIFICATION, cycle.key)
     done = next((r for r in kept if r.details.get("inputs_hash") == identity), None)
     if done is not None and root.exists(done.path):
@@ -177,6 +180,10 @@ def _bring_up_to_date(
     groups = cycle_sums(root, cycle, own, region, _raw_members(root, manifest, cycle))
     if groups is None:
         return None, False
+    for shadow in shadows:
+        with suppress(StoreError):      # a challenger whose forecast was lost takes nothing from what was published
+            root.verify(shadow.path, shadow.content_hash)
+            groups |= challenger_sums(root, cycle, own, shadow)
     attributes = {"init_time": str(init_time)[:19] + "Z", "published": cycle.content_hash, "simulated": bool(cycle.details["simulated"])}
     ref = root.write_store(VERIFICATION, cycle.key, groups, attributes)
     end = own[TIME].values[-1].astype("datetime64[D]") + _DAY
@@ -187,14 +194,20 @@ def _bring_up_to_date(
     return recorded, not kept or recorded.content_hash != kept[-1].content_hash
 
 
-def _identity(cycle: Revision, observed: xr.Dataset) -> str:
-    """A hash of all that decides the sums: the published store, every value observed, and this code's version."""
-    found = hashlib.sha256(f"{VERSION} {cycle.content_hash}".encode())
+def _identity(cycle: Revision, observed: xr.Dataset, shadows: Sequence[Revision]) -> str:
+    """A hash of all that decides the sums: the published store, the challengers, every value observed, and this code's version."""
+    found = hashlib.sha256(" ".join([VERSION, cycle.content_hash, *(shadow.content_hash for shadow in shadows)]).encode())
     for name in (TIME, *sorted(str(name) for name in observed.data_vars)):
         found.update(name.encode())
         found.update(np.ascontiguousarray(observed[name].values).tobytes())
     found.update(" ".join(map(str, observed[STATION].values)).encode())
     return found.hexdigest()
+
+
+def _shadows(manifest: Manifest, cycle: Revision) -> list[Revision]:
+    """What challengers said of a cycle, unseen."""
+    found = [manifest.latest(name, cycle.key) for name in manifest.datasets() if name.startswith(SHADOW)]
+    return [one for one in found if one is not None]
 
 
 def _raw_members(root: Root, manifest: Manifest, cycle: Revision) -> dict[str, xr.Dataset]:
@@ -255,6 +268,42 @@ def cycle_sums(
         if days is not None:
             groups["days"] = days
     return groups
+
+
+def challenger_sums(root: Root, cycle: Revision, observed: xr.Dataset, shadow: Revision) -> dict[str, xr.Dataset]:
+    """Sums of a challenger beside those of its champion and the blend, over the cases that all of them have.
+
+    Args:
+        root: Where the stores are.
+        cycle: The published revision.
+        observed: ``VARIABLE(time, station)``, nothing but what may be used.
+        shadow: What the challenger said.
+
+    Returns:
+        The group ``challenger.<id>``, in which the challenger is the forecaster ``<id> (challenger)``; empty where nothing verified. It is
+        a group of its own so that a challenger takes no case from what was published.
+    """
+    own = shadow.dataset.removeprefix(SHADOW)
+    blend, said = (_until(found, observed) for found in (root.open_store(cycle.path, "stations_quantiles"), root.open_store(shadow.path)))
+    ids = blend[STATION].values.astype(object)
+    blend = blend.assign_coords({STATION: ids}).load()
+    rows = {f"{own} (challenger)": said.load()}
+    if "models" in root.groups(cycle.path):
+        models = _until(root.open_store(cycle.path, "models"), observed)
+        if own in map(str, models[FORECASTER].values):
+            rows[own] = models.sel({FORECASTER: own}, drop=True).load()
+    plain = {
+        name: one.drop_vars([v for v in one.variables if str(v).startswith("lead_time_bounds")], errors="ignore")[
+            [v for v in one.data_vars if v in blend]
+        ].assign_coords({STATION: one[STATION].values.astype(object)}).reindex({STATION: ids, LEAD_TIME: blend[LEAD_TIME].values})
+        for name, one in rows.items()
+    }
+    joined = xr.concat(plain.values(), dim=FORECASTER, data_vars="all", coords="minimal", compat="override", join="outer")
+    cases = list(station_cases(blend, joined.assign_coords({FORECASTER: list(plain)}), observed.reindex({STATION: ids})))
+    if not cases:
+        return {}
+    versions = {"challenger": shadow.details["version"], "champion": cycle.details.get("champions", {}).get(own, "")}
+    return {f"challenger.{own}": sums(cases).to_dataset(name="sums").assign_attrs(versions)}
 
 
 def _until(group: xr.Dataset, observed: xr.Dataset) -> xr.Dataset:

@@ -27,6 +27,8 @@ from models.registry import restore
 FOLDER: Final = "models"
 POINTER: Final = "models/champions.json"
 STATE, MODEL = "state.safetensors", "model.json"
+SHADOW: Final = "shadow/"
+"""Before the id of a challenger, the dataset of its forecasts in the shadow of the cycles."""
 KEPT: Final = 5
 """Former champions that a roll-back can reach."""
 

@@ -108,7 +108,7 @@ def evaluate(forecasters: Mapping[str, Forecaster], pairs: Pairs, protected: Seq
             if not number:
                 raise
     found = {}
-    for variable in pairs.targets:
+    for variable in pairs.targets or [str(name) for name in pairs.observed.data_vars]:
         rows = {name: _quantiles(one[variable]) for name, one in said.items() if variable in one}
         cases = _cases(variable, rows, pairs, [one for one in protected if one.variable == variable])
         if cases is not None:

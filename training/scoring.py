@@ -56,12 +56,17 @@ class Cases:
         return np.stack([np.bincount(position, weights=row, minlength=len(count)) for row in values], axis=1) / count[:, None]
 
 
+def block_days(days: int) -> int:
+    """Length of the blocks that so many days are cut into."""
+    return max(1, min(_BLOCK_DAYS, days // 4))
+
+
 def daily_error(values: np.ndarray) -> np.ndarray:
     """Block standard error of the mean of (days, ...) values, NaN for fewer than four days."""
     n = len(values)
     if n < 4:
         return np.full(values.shape[1:], np.nan)
-    return block_standard_error(values, block=max(1, min(_BLOCK_DAYS, n // 4)))
+    return block_standard_error(values, block=block_days(n))
 
 
 def of_members(members: np.ndarray, y: np.ndarray, thresholds: Sequence[float]) -> dict[str, np.ndarray]:

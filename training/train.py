@@ -106,7 +106,7 @@ def train(
     history: list[dict[str, float]] = []
     forecaster = build(forecaster_id, **(parameters or {}))
     if forecaster.spec.minimum_history > days:
-        raise ConfigurationError(
+        raise ForecasterError(
             f"{forecaster_id} needs {forecaster.spec.minimum_history} days of pairs, there are {days} without the held-out ones."
         )
     progress(f"training {forecaster_id}", 0, 1)
