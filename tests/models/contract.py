@@ -7,6 +7,8 @@ new forecaster is tested by the line that registers it.
 from __future__ import annotations
 
 import io
+import resource
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from data_catalog.variables import VARIABLES
 from models.base import LEVELS, Forecaster, Inputs, MissingInputError, NotFittedError, Pairs
 from models.registry import build
 
@@ -103,9 +106,17 @@ def change(inputs: Inputs, edit: Callable[[str, xr.Dataset], xr.Dataset]) -> Inp
     return replace(inputs, sources={name: edit(name, data.copy(deep=True)) for name, data in inputs.sources.items()})
 
 
+QUICK: Mapping[str, Mapping[str, int]] = {name: {"epochs": 2} for name in ("drn", "bqn", "shortrange")}
+"""Laws hold however long a network is trained."""
+
+
+def new(forecaster_id: str) -> Forecaster:
+    return build(forecaster_id, **QUICK.get(forecaster_id, {}))
+
+
 @lru_cache(maxsize=64)
 def fitted(forecaster_id: str) -> Forecaster:
-    return build(forecaster_id).fit(training())
+    return new(forecaster_id).fit(training())
 
 
 def same(one: xr.Dataset, other: xr.Dataset) -> bool:
@@ -135,7 +146,7 @@ class ForecasterContract:
         assert isinstance(build(forecaster_id), Forecaster)
 
     def test_fit_returns_self(self, forecaster_id: str) -> None:
-        forecaster = build(forecaster_id)
+        forecaster = new(forecaster_id)
         assert forecaster.fit(training()) is forecaster
 
     def test_unfitted_use_is_refused(self, forecaster_id: str) -> None:
@@ -167,6 +178,35 @@ class ForecasterContract:
             if "quantile" in array.dims:
                 assert (np.diff(array.values, axis=-1) >= 0).all(), name
 
+    def test_units_are_those_of_the_catalog(self, forecaster_id: str) -> None:
+        found = fitted(forecaster_id).predict(cycles())
+        assert {str(name): array.attrs["units"] for name, array in found.data_vars.items()} == {
+            str(name): VARIABLES[str(name)].units for name in found.data_vars
+        }
+
+    def test_twice_the_members_have_the_same_spread(self, forecaster_id: str) -> None:
+        """A forecaster that returns members: their spread against their error must not depend on how many there are."""
+        if fitted(forecaster_id).spec.returns != "ensemble_member":
+            return
+        ratio = []
+        for step in (1, 2):
+            found = fitted(forecaster_id).predict(change(cycles(), lambda _, d, step=step: d.isel(ensemble_member=slice(None, None, step))))
+            members = found["temperature_2m"].values
+            error = members.mean(axis=-1) - world().observed["temperature_2m"].values[44:47]
+            ratio.append(np.sqrt(members.var(axis=-1, ddof=1).mean() / (error**2).mean()))
+        assert ratio[0] == pytest.approx(ratio[1], rel=0.3)
+
+    def test_time_and_memory_budget(self, forecaster_id: str) -> None:
+        """A cycle fits and predicts thousands of such cases on a small machine; the processor's seconds, whatever else it does."""
+        began, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        forecaster = new(forecaster_id).fit(training())
+        assert time.process_time() - began < 20.0
+        began = time.process_time()
+        forecaster.predict(cycles())
+        assert time.process_time() - began < 3.0
+        assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024 < 500.0  # MiB
+        assert sum(array.nbytes for array in forecaster.state().values()) < 8e6
+
     def test_only_the_targets_are_returned(self, forecaster_id: str) -> None:
         target = (fitted(forecaster_id).spec.targets or ("temperature_2m",))[0]
         found = fitted(forecaster_id).predict(replace(cycles(), targets=(target,)))
@@ -184,7 +224,7 @@ class ForecasterContract:
                 assert float(found[name].max()) <= high, name
 
     def test_the_same_pairs_give_the_same_answer(self, forecaster_id: str) -> None:
-        again = build(forecaster_id).fit(training()).predict(cycles())
+        again = new(forecaster_id).fit(training()).predict(cycles())
         assert same(again, fitted(forecaster_id).predict(cycles()))
 
     def test_inputs_are_left_alone(self, forecaster_id: str) -> None:
@@ -242,7 +282,7 @@ class ForecasterContract:
 
         pairs = training()
         holed = replace(pairs, sources=change(pairs, blank).sources)
-        found = build(forecaster_id).fit(holed).predict(cycles())
+        found = new(forecaster_id).fit(holed).predict(cycles())
         assert all(np.isfinite(found[name].values).all() for name in found.data_vars)
 
     def test_some_members_missing(self, forecaster_id: str) -> None:
@@ -258,7 +298,7 @@ class ForecasterContract:
             return data * 0.0 + data.mean("ensemble_member")
 
         pairs = training()
-        found = build(forecaster_id).fit(replace(pairs, sources=change(pairs, flat).sources)).predict(change(cycles(), flat))
+        found = new(forecaster_id).fit(replace(pairs, sources=change(pairs, flat).sources)).predict(change(cycles(), flat))
         assert all(np.isfinite(found[name].values).all() for name in found.data_vars)
 
     def test_rain_that_never_came(self, forecaster_id: str) -> None:
@@ -274,7 +314,7 @@ class ForecasterContract:
             observations=dry(pairs.observations),
         )
         inputs = replace(cycles(), sources={n: dry(d) for n, d in cycles().sources.items()}, observations=dry(pairs.observations))
-        found = build(forecaster_id).fit(drought).predict(inputs)
+        found = new(forecaster_id).fit(drought).predict(inputs)
         if "precipitation_amount" in found:
             rain = found["precipitation_amount"].values
             assert np.isfinite(rain).all()
@@ -284,7 +324,7 @@ class ForecasterContract:
     def test_a_short_history_is_enough(self, forecaster_id: str) -> None:
         days = build(forecaster_id).spec.minimum_history
         pairs = split(world(), 0, max(days, 3))
-        found = build(forecaster_id).fit(pairs).predict(cycles())
+        found = new(forecaster_id).fit(pairs).predict(cycles())
         assert all(np.isfinite(found[name].values).all() for name in found.data_vars)
 
     def test_a_wrong_source_does_not_crash(self, forecaster_id: str) -> None:
@@ -313,7 +353,7 @@ class ForecasterContract:
         assert pairs.observations is not None
         last = pairs.frame["init_time"].values.max() + 24 * HOUR
         planted = replace(pairs, observations=pairs.observations.where(pairs.observations["time"] <= last, 77.0))
-        assert same(build(forecaster_id).fit(planted).predict(cycles()), fitted(forecaster_id).predict(cycles()))
+        assert same(new(forecaster_id).fit(planted).predict(cycles()), fitted(forecaster_id).predict(cycles()))
 
     def test_a_grid_is_answered_or_refused(self, forecaster_id: str) -> None:
         latitude, longitude = np.array([21.5, 21.25, 21.0]), np.array([105.5, 105.75])
