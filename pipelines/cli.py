@@ -371,6 +371,11 @@ def train(
     held_out: Annotated[
         int | None, typer.Option("--held-out", min=10, metavar="DAYS", help="Newest days, to judge on.", show_default="30, or a third")
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of a network, e.g. epochs=20; may be repeated.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
     log: Annotated[bool, typer.Option("--log/--no-log", help="Tell MLflow.")] = True,
     profile: ProfileOption = None,
     as_json: JsonOption = False,
@@ -380,12 +385,16 @@ def train(
     Nothing is learned from the newest days, on which the version is judged. Versions are kept under models/ in the root, and MLflow is told
     of each; when it cannot be reached the training is complete all the same, and giomua models --sync tells it later.
     """
-    from pipelines.train import TrainOptions, render_trained, run_training
+    from pipelines.train import TRAINED, TrainOptions, parse_parameters, render_trained, run_training
 
     settings = settings_from(root=root, profile=profile)
-    options = TrainOptions(until=parse_time(until) if until else None, days=days, held_out_days=held_out, log=log)
+    chosen = ids or list(TRAINED)
+    options = TrainOptions(
+        until=parse_time(until) if until else None, days=days, held_out_days=held_out, device=device, log=log,
+        parameters=dict.fromkeys(chosen, parse_parameters(set_ or [])),
+    )  # fmt: skip
     with progress_bar() as progress:
-        report = run_training(settings, ids or [], options, progress)
+        report = run_training(settings, chosen, options, progress)
     emit(report.as_json(), as_json, render_trained(report))
     raise typer.Exit(FAILED if not report.trained else DEGRADED if report.failed or report.untold else DONE)
 

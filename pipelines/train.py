@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,14 +25,16 @@ from pipelines.cycle import cycle_datasets
 from pipelines.inputs import key_time
 from pipelines.render import table
 from training.card import card, pictures
-from training.champions import Version, enter, read_champions, save_version, versions
+from training.champions import Version, enter, read_champions, save_version, version_of, versions
 from training.evaluate import by_lead, protected_cases
 from training.experiments import CARD, CURVES, HISTORY, RECORD, SCORES, code_version, environment, sync, tracking_uri
 from training.pairs import OBSERVATIONS_PREFIX, STATIONS_SUFFIX, Past, read_past
 from training.train import Trained, skill, train
 
-TRAINED: Final = ("emos",)
+TRAINED: Final = ("drn", "bqn")
 """What is trained when no id is given."""
+CHECKPOINTS: Final = "training"
+"""Folder of the local root in which a training that was killed goes on when it is started again."""
 _DAY: Final = np.timedelta64(1, "D")
 
 
@@ -70,6 +74,7 @@ class TrainOptions:
         days: Days of pairs; None for all.
         held_out_days: See :func:`training.train.split_time`.
         parameters: By forecaster id, in place of its own.
+        device: ``auto``, ``cpu`` or ``cuda``.
         log: Whether MLflow is told.
     """
 
@@ -77,6 +82,7 @@ class TrainOptions:
     days: int | None = None
     held_out_days: int | None = None
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    device: str = "auto"
     log: bool = True
 
 
@@ -102,17 +108,23 @@ def run_training(settings: Settings, ids: Sequence[str], options: TrainOptions |
         snapshot = manifest.add_snapshot(past.hashes)
         simulated = past.pairs is not None and any(bool(one.attrs.get("simulated")) for one in past.pairs.sources.values())
     protected = protected_cases(settings.load_region())
+    checkpoints = settings.local_root / CHECKPOINTS
     for forecaster_id in ids or TRAINED:
         started = time.time()
         try:
             made = train(
                 forecaster_id, past, until, snapshot, protected, held_out_days=options.held_out_days,
-                parameters=options.parameters.get(forecaster_id), simulated=simulated, progress=progress,
+                parameters=options.parameters.get(forecaster_id), device=options.device, checkpoints=checkpoints, simulated=simulated,
+                progress=progress,
             )    # fmt: skip
         except ForecasterError as error:
             failed[forecaster_id] = str(error)
             continue
+        if int(os.environ.get("RANK", "0")):     # under torchrun the first process keeps what all of them made
+            continue
         version, role = keep(settings, root, made, started)
+        for done in checkpoints.glob(f"{forecaster_id}-*"):
+            shutil.rmtree(done, ignore_errors=True)
         trained.append(_row(version, role, made))
     report = TrainReport(tuple(trained), failed, snapshot, cycle_key(until), tracking=tracking_uri(settings))
     return tell(settings, root, report) if options.log and trained else report
@@ -135,7 +147,7 @@ def keep(settings: Settings, root: Root, made: Trained, started: float) -> tuple
         "started": started,
         "seconds": time.time() - started,
         "code": code_version(),
-        "environment": environment(_device(made)),
+        "environment": environment(made.device),
         "cost": dict(made.cost),
         "skill": _skill(made),
     }
@@ -148,11 +160,11 @@ def keep(settings: Settings, root: Root, made: Trained, started: float) -> tuple
     beside = {
         RECORD: _json(record),
         SCORES: _json(list(made.scores)),
-        HISTORY: _json(list(made.history)),
+        HISTORY: _json(dict(made.history)),
         CURVES: _json(curves),
         **pictures(made.cases, made.history),
     }
-    name = f"{made.training['until']}"
+    name = version_of(made.forecaster, made.training).name
     beside[CARD] = card(name, made, record, protected_cases(settings.load_region())).encode()
     version = save_version(root, made.forecaster, made.training, beside)
     return version, enter(root, version, now=now)
@@ -165,10 +177,6 @@ def _json(value: Any) -> bytes:
 def utc_now() -> str:
     """The clock, as records keep it."""
     return str(np.datetime64("now", "s")) + "Z"
-
-
-def _device(made: Trained) -> str:
-    return str(getattr(made.forecaster, "device", "cpu")).replace("auto", "cpu")
 
 
 def _row(version: Version, role: str, made: Trained) -> dict[str, Any]:
@@ -187,6 +195,24 @@ def _skill(made: Trained) -> dict[str, float | None]:
     own = made.forecaster.spec.id
     rows = dict.fromkeys(name for cases in made.cases.values() for name in cases.rows)
     return {name: skill(made.cases, own, name) for name in rows if name != own}
+
+
+def parse_parameters(texts: Sequence[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` as people write them: numbers, true, false, or text.
+
+    Raises:
+        ConfigurationError: No ``=``.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ConfigurationError(f"--set {text!r} is not NAME=VALUE; write for example --set epochs=20.")
+        try:
+            found[name] = json.loads(value.lower())
+        except ValueError:
+            found[name] = value
+    return found
 
 
 # --- the past ----------------------------------------------------------------------------------------------------------------------

@@ -41,15 +41,15 @@ def standalone(chart: str, title: str, series: Sequence[Series] = ()) -> bytes:
     return text.encode()
 
 
-def pictures(cases: Mapping[str, Cases], history: Sequence[Mapping[str, float]]) -> dict[str, bytes]:
-    """SVG files by path: the losses, and for every variable CRPS and spread/error by lead, PIT and reliability of the first row."""
+def pictures(cases: Mapping[str, Cases], history: Mapping[str, Sequence[Mapping[str, float | None]]]) -> dict[str, bytes]:
+    """SVG files by path: for every variable its losses, CRPS and spread/error by lead, PIT and reliability of the first row."""
     found: dict[str, bytes] = {}
-    losses = [name for name in (history[0] if history else {}) if name != "epoch"]
-    if losses:
-        epochs = np.array([row["epoch"] for row in history], dtype=float)
-        series = [Series(name, np.array([row[name] for row in history], dtype=float), style=f"c{i}") for i, name in enumerate(losses)]
+    for variable, rows in history.items():
+        epochs = np.array([row["epoch"] for row in rows], dtype=float)
+        names = ("loss", "held_out")
+        series = [Series(name, np.array([row[name] for row in rows], dtype=float), style=f"c{i}") for i, name in enumerate(names)]
         chart = lines(epochs, series, title="Losses", x_label="epoch", y_label="loss", zero=False)
-        found["figures/losses.svg"] = standalone(chart, "Losses", series)
+        found[f"figures/{variable}/losses.svg"] = standalone(chart, f"Losses of {variable}", series)
     for variable, one in cases.items():
         name = VARIABLES[variable].long_name if variable in VARIABLES else variable
         unit = VARIABLES[variable].units if variable in VARIABLES else ""
@@ -93,7 +93,7 @@ def card(version: str, trained: Trained, record: Mapping[str, Any], protected: S
         "",
         "| | |",
         "|---|---|",
-        f"| trained | {record['trained_at']}, {trained.cost['fit_seconds']:.1f} s on {record['environment']['device']} |",
+        f"| trained | {record['trained_at']}, {trained.cost['fit_seconds']:.1f} s on {trained.device} |",
         f"| code | {record['code']} |",
         f"| learned from | {training['days']} days of pairs, forecasts from {training['first'][:10]} to {training['held_out_from'][:10]} |",
         f"| judged on | forecasts from {training['held_out_from'][:10]} to {training['until']}, which it was not shown |",

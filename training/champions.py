@@ -118,18 +118,26 @@ def save_version(root: Root, forecaster: Forecaster, training: Mapping[str, Any]
         StoreError: The root cannot be written.
         StoreCorruptError: What was read back is another state.
     """
-    forecaster_id = forecaster.spec.id
-    files = _encode(forecaster, training)
-    digest = content_hash({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
-    version = Version(forecaster_id, f"{training['until']}.{digest[:12]}", digest, training)
+    version, files = _made(forecaster, training)
     if root.exists(f"{version.folder}/{MODEL}"):
-        load_version(root, forecaster_id, version.name, digest)
+        load_version(root, version.forecaster, version.name, version.content_hash)
         return version
     for name, data in ((STATE, files[STATE]), *(beside or {}).items()):
         root.write_bytes(f"{version.folder}/{name}", data)
     _decode(root.read_bytes(f"{version.folder}/{STATE}"), files[MODEL], f"{version.folder}/{STATE}")
     root.write_bytes(f"{version.folder}/{MODEL}", files[MODEL])
     return version
+
+
+def version_of(forecaster: Forecaster, training: Mapping[str, Any]) -> Version:
+    """The version that :func:`save_version` would write."""
+    return _made(forecaster, training)[0]
+
+
+def _made(forecaster: Forecaster, training: Mapping[str, Any]) -> tuple[Version, dict[str, bytes]]:
+    files = _encode(forecaster, training)
+    digest = content_hash({name: hashlib.sha256(data).hexdigest() for name, data in files.items()})
+    return Version(forecaster.spec.id, f"{training['until']}.{digest[:12]}", digest, training), files
 
 
 def load_version(root: Root, forecaster_id: str, name: str, expected: str | None = None) -> tuple[Version, Forecaster]:

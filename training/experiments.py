@@ -220,8 +220,13 @@ def log_version(client: MlflowClient, settings: Settings, root: Root, one: Versi
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": str(record["code"]).removesuffix("-dirty"),
     }
-    history = json.loads(files.get(HISTORY, b"[]"))
-    metrics = [(f"loss/{key}", value, int(row["epoch"])) for row in history for key, value in row.items() if key != "epoch"]
+    metrics = [
+        (f"{variable}/epochs/{name}", row[name], int(row["epoch"]))
+        for variable, rows in json.loads(files[HISTORY]).items()
+        for row in rows
+        for name in ("loss", "held_out")
+        if row[name] is not None
+    ]
     metrics += _score_metrics(one.forecaster, json.loads(files[SCORES]), json.loads(files[CURVES]), record)
     _log(client, run_id, parameters, metrics, tags)
     _input(client, run_id, one)

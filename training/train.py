@@ -6,9 +6,13 @@ cycle that started at ``held_out_from`` or later is out of its sample, there and
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -40,16 +44,18 @@ class Trained:
         training: What :func:`training.champions.save_version` keeps of where it was learned.
         cases: Held-out cases by variable; its own row is the first.
         scores: :func:`training.evaluate.score_table` of them.
-        history: One row an epoch, for those that have epochs: ``epoch`` and losses.
-        cost: ``fit_seconds``, ``predict_seconds`` of one cycle, ``state_bytes``.
+        history: By variable one row an epoch, ``epoch``, ``loss`` and ``held_out``; empty for what has no epochs.
+        cost: ``fit_seconds``, ``predict_seconds`` of one cycle, ``state_bytes``; of networks also ``rows_per_second`` and ``waited_share``.
+        device: That it was trained on.
     """
 
     forecaster: Forecaster
     training: Mapping[str, Any]
     cases: Mapping[str, Cases]
     scores: Sequence[Mapping[str, Any]]
-    history: Sequence[Mapping[str, float]]
+    history: Mapping[str, Sequence[Mapping[str, float | None]]]
     cost: Mapping[str, float]
+    device: str
 
 
 def split_time(pairs: Pairs, until: np.datetime64, held_out_days: int | None = None) -> np.datetime64:
@@ -78,6 +84,8 @@ def train(
     *,
     held_out_days: int | None = None,
     parameters: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    checkpoints: Path | None = None,
     simulated: bool = False,
     progress: Progress = silent,
 ) -> Trained:
@@ -90,7 +98,9 @@ def train(
         snapshot: Id of the data, from :meth:`data_catalog.manifest.Manifest.add_snapshot`.
         protected: Extremes whose scores are kept beside.
         held_out_days: See :func:`split_time`.
-        parameters: Of the forecaster, in place of its own; those of a search.
+        parameters: Of the forecaster, in place of its own.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        checkpoints: Folder in which a network keeps what it needs to go on after a kill; the same training goes on there.
         simulated: Whether the data is.
         progress: Called as it goes on.
 
@@ -103,12 +113,13 @@ def train(
     cut = split_time(past.pairs, until, held_out_days)
     learned, held_out = learned_until(past.pairs, cut), started_from(past.pairs, cut)
     days = history_days(learned)
-    history: list[dict[str, float]] = []
-    forecaster = build(forecaster_id, **(parameters or {}))
+    parameters = dict(parameters or {})
+    forecaster = build(forecaster_id, **parameters)
     if forecaster.spec.minimum_history > days:
         raise ForecasterError(
             f"{forecaster_id} needs {forecaster.spec.minimum_history} days of pairs, there are {days} without the held-out ones."
         )
+    chosen = prepared(forecaster, device, _folder(checkpoints, forecaster_id, snapshot, cut, parameters), progress)
     progress(f"training {forecaster_id}", 0, 1)
     start = time.perf_counter()
     forecaster = forecaster.fit(learned)
@@ -127,11 +138,78 @@ def train(
         "sources": sorted(learned.sources),
         "targets": [name for name in past.pairs.targets if name in cases and forecaster_id in cases[name].rows],
         "stations": [str(one) for one in learned.frame[STATION].values],
-        "parameters": dict(parameters or {}),
+        "parameters": _options(forecaster) | parameters,
         "simulated": simulated,
     }
-    cost = {"fit_seconds": seconds, **_cost(forecaster, held_out)}
-    return Trained(forecaster, training, cases, score_table(cases), history, cost)
+    curves = curves_of(forecaster)
+    cost = {"fit_seconds": seconds, **_cost(forecaster, held_out), **_speed(forecaster)}
+    return Trained(forecaster, training, cases, score_table(cases), curves, cost, chosen)
+
+
+def prepared(forecaster: Any, device: str, checkpoint: Path | None, progress: Progress) -> str:
+    """Give a forecaster that asks for them its device, progress and checkpoints.
+
+    Returns:
+        The device it is trained on.
+
+    Raises:
+        ConfigurationError: There is no such device here.
+    """
+    import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigurationError(f"--device is {device!r}; expected auto, cpu or cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError("--device is cuda, and this machine has no CUDA device that PyTorch can use; take --device cpu.")
+    found = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if hasattr(forecaster, "device"):
+        forecaster.device = found
+    if hasattr(forecaster, "hooks"):
+        from models.neural.trainer import Epoch, Hooks
+
+        name = forecaster.spec.id
+
+        def follow(epoch: Epoch) -> None:
+            progress(f"training {name}", epoch.number, epoch.of)
+
+        forecaster.hooks = Hooks(follow, lambda said: progress(f"training {name}: {said}", 0, 1), checkpoint)
+    return found if hasattr(forecaster, "device") else "cpu"
+
+
+def _folder(checkpoints: Path | None, forecaster_id: str, snapshot: str, cut: np.datetime64, parameters: Mapping[str, Any]) -> Path | None:
+    """One folder for one training: another past, or other parameters, never go on from it."""
+    if checkpoints is None:
+        return None
+    said = json.dumps([forecaster_id, snapshot, str(cut), dict(parameters)], sort_keys=True, default=str)
+    return checkpoints / f"{forecaster_id}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+
+
+def _options(forecaster: Any) -> dict[str, Any]:
+    """The numbers that describe a network and its training; nothing for the others."""
+    return dict(forecaster.options()) if hasattr(forecaster, "options") else {}
+
+
+def curves_of(forecaster: Any) -> dict[str, list[dict[str, float | None]]]:
+    """Losses by variable and epoch, of a forecaster that has them."""
+    learned = getattr(forecaster, "learned_", {})
+    return {
+        name: [{"epoch": epoch.number, "loss": _known(epoch.loss), "held_out": _known(epoch.held_out)} for epoch in one.curve]
+        for name, one in learned.items()
+        if getattr(one, "curve", ())
+    }
+
+
+def _known(value: float) -> float | None:
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _speed(forecaster: Any) -> dict[str, float]:
+    """Rows a second of training, and the share of it that the device waited for rows."""
+    epochs = [epoch for one in getattr(forecaster, "learned_", {}).values() for epoch in getattr(one, "curve", ())]
+    seconds = sum(epoch.seconds for epoch in epochs)
+    if not seconds > 0:
+        return {}
+    return {"rows_per_second": sum(epoch.rows for epoch in epochs) / seconds, "waited_share": sum(e.waited for e in epochs) / seconds}
 
 
 def references(forecaster_id: str, learned: Pairs) -> dict[str, Forecaster]:
