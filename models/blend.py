@@ -174,6 +174,7 @@ class BlendState:
         recalibration: (B, 2) shift and slope on the logit scale of probability; (0, 1) is none.
         note: (B,) why, in words.
         past_crps: (B, F) mean CRPS of each forecaster in the past looked at, NaN where unknown.
+        prefer: Forecasters that share the weight where nobody who has one speaks; all of them where none of these does either.
     """
 
     forecasters: tuple[str, ...]
@@ -182,6 +183,16 @@ class BlendState:
     recalibration: np.ndarray
     note: tuple[str, ...]
     past_crps: np.ndarray
+    prefer: tuple[str, ...] = ()
+
+    def only(self, forecasters: Sequence[str]) -> BlendState:
+        """The state for some of the forecasters, in this order; without a recalibration that was learned mostly from others."""
+        column = [self.forecasters.index(f) for f in forecasters]
+        weights = self.weights[:, column]
+        kept = weights.sum(axis=1, keepdims=True) >= 0.5
+        recalibration = np.where(kept, self.recalibration, [0.0, 1.0])
+        prefer = tuple(f for f in self.prefer if f in forecasters)
+        return BlendState(tuple(forecasters), weights, self.kind, recalibration, self.note, self.past_crps[:, column], prefer)
 
 
 def learn_blend(
@@ -211,7 +222,7 @@ def learn_blend(
     recalibration = np.tile([0.0, 1.0], (B, 1))
     scores = np.full((B, F), np.nan)
     if past is None or not len(past.observed):
-        return BlendState(tuple(forecasters), weights, tuple(kinds), recalibration, tuple(notes), scores)
+        return BlendState(tuple(forecasters), weights, tuple(kinds), recalibration, tuple(notes), scores, tuple(prefer))
     column = np.array([forecasters.index(f) if f in forecasters else -1 for f in past.forecasters])
     everything: _Choice | None = None
     for bucket in range(B) if lead_hours is None else np.unique(bucket_of(lead_hours)).tolist():
@@ -231,7 +242,7 @@ def learn_blend(
         weights[bucket] = weights[bucket] / total if total > 0 else default
         kinds[bucket], notes[bucket] = choice.kind, choice.note
         recalibration[bucket] = choice.recalibration
-    return BlendState(tuple(forecasters), weights, tuple(kinds), recalibration, tuple(notes), scores)
+    return BlendState(tuple(forecasters), weights, tuple(kinds), recalibration, tuple(notes), scores, tuple(prefer))
 
 
 def apply_blend(
@@ -256,14 +267,17 @@ def apply_blend(
         used = np.flatnonzero(state.weights[b] > 0).tolist()
         parts = [np.asarray(quantiles[f])[..., at, :, :] for f in used]
         w = state.weights[b][used]
-        made = mixture(parts, w) if state.kind[b] == "mixture" else _average(parts, w)
+        made = np.full((*out.shape[:-3], len(at), *out.shape[-2:]), np.nan, dtype=np.float32)
+        if used:
+            made = mixture(parts, w) if state.kind[b] == "mixture" else _average(parts, w)
         made = _recalibrate(made, state.recalibration[b])
         if lower is not None or upper is not None:
             made = np.clip(made, lower, upper)
-        spare = np.isnan(made[..., 0])
-        if spare.any():  # nobody with a weight has spoken: the others, equally
-            rest = [np.asarray(q)[..., at, :, :] for q in quantiles]
-            made = np.where(spare[..., None], mixture(rest, np.ones(len(rest))), made)
+        for others in (state.prefer, state.forecasters):  # where nobody with a weight has spoken
+            rest = [np.asarray(q)[..., at, :, :] for f, q in zip(state.forecasters, quantiles, strict=True) if f in others]
+            spare = np.isnan(made[..., 0])
+            if rest and spare.any():
+                made = np.where(spare[..., None], mixture(rest, np.ones(len(rest))), made)
         out[..., at, :, :] = made
     return out
 

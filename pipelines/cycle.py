@@ -31,7 +31,7 @@ from pipelines.shadow import run_shadows
 from training.champions import SHADOW, load_role, read_champions
 from training.pairs import OBSERVATIONS_PREFIX, STATIONS_SUFFIX, Past, read_past
 
-VERSION: Final = "3"
+VERSION: Final = "4"
 """Changes whenever the same inputs would give another product."""
 
 HOUR = np.timedelta64(1, "h")
@@ -65,6 +65,7 @@ class CycleReport:
         notes: What was missing and why, one sentence each.
         forecasters: Ids that forecast.
         skipped: Why one did not, by id.
+        tail_guard: Where and why the raw ensembles were let into heavy rain, one sentence each.
         variables: Published variables.
         leads: Number of published leads.
         skill: Scores of the blend and of each raw ensemble over the held-out past, rows of ``training.skill``.
@@ -87,6 +88,7 @@ class CycleReport:
     leads: int
     skill: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
     simulated: bool = False
+    tail_guard: tuple[str, ...] = ()
     shadow: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -138,10 +140,14 @@ def run_cycle(
         done = finished(manifest, init_time, identity)
         if done is None:
             from pipelines.make import make  # torch: not for a cycle that is done
+            from training.at_work import out_of_sample
+            from training.learning import Trained
 
             champions, unusable = load_role(root, "champion")
             leads = expected_leads(settings, datasets, init_time)
-            made = make(settings, region, inputs, past, init_time, leads, progress, champions)
+            said = out_of_sample(champions, past.pairs) if past.pairs is not None else {}
+            trained = {name: Trained(champions[name].forecaster, before) for name, before in said.items()}
+            made = make(settings, region, inputs, past, init_time, leads, progress, trained)
             keep_for_training(root, manifest, inputs, init_time)
             notes += [*made.notes, *unusable]
             details = {
@@ -154,6 +160,7 @@ def run_cycle(
                 "last_lead_hours": made.last_lead_hours,
                 "forecasters": list(made.forecasters),
                 "skipped": dict(made.skipped),
+                "tail_guard": list(made.tail_guard),
                 "champions": {name: one.version.name for name, one in champions.items()},
                 "skill": list(made.skill),
                 "notes": notes,
@@ -189,6 +196,7 @@ def _report(root: Root, revision: Revision, reused: bool, shadow: Mapping[str, s
         leads=int(details["leads"]),
         skill=tuple(details["skill"]),
         simulated=bool(details["simulated"]),
+        tail_guard=tuple(details.get("tail_guard", ())),
         shadow=shadow,
     )
 

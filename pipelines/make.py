@@ -18,24 +18,27 @@ from data_catalog.settings import Settings
 from data_catalog.sources.base import Progress, silent
 from data_catalog.variables import VARIABLES
 from models.base import Inputs
+from models.registry import build
 from pipelines.centres import raw_members, raw_quantiles
 from pipelines.inputs import CycleInputs
 from pipelines.products import daily, probabilities, rain_risk
 from pipelines.publish import root_attributes
-from training.at_work import guarded
-from training.champions import Loaded
 from training.ensemble import (
+    CALIBRATED,
+    JOINT,
     Blend,
     Predictions,
-    blend_equally,
+    blend_learned,
     couple_blend,
+    cycle_forecasters,
     fit_forecasters,
+    forecast_grid,
     history_days,
     predict_all,
-    predict_grid,
-    scenario_template,
     single,
 )
+from training.guard import guard, ranges_of
+from training.learning import Trained, learn_weights
 from training.pairs import Past
 from training.skill import held_out_scores
 
@@ -51,6 +54,7 @@ class Product:
         notes: What was missing and why, one sentence each; empty when nothing was.
         forecasters: Ids that forecast at stations.
         skipped: Why one did not, by id.
+        tail_guard: Where and why the raw ensembles were let into heavy rain, one sentence each.
         variables: Published variables.
         leads: Number of leads.
         first_lead_hours: The first lead.
@@ -64,6 +68,7 @@ class Product:
     notes: tuple[str, ...]
     forecasters: tuple[str, ...]
     skipped: Mapping[str, str]
+    tail_guard: tuple[str, ...]
     variables: tuple[str, ...]
     leads: int
     first_lead_hours: int
@@ -80,7 +85,7 @@ def make(
     init_time: np.datetime64,
     expected_leads: np.ndarray,
     progress: Progress = silent,
-    champions: Mapping[str, Loaded] = MappingProxyType({}),
+    trained: Mapping[str, Trained] = MappingProxyType({}),
 ) -> Product:
     """Forecast, blend, couple and derive.
 
@@ -92,38 +97,43 @@ def make(
         init_time: Start of the cycle.
         expected_leads: Hours; a note says which of them are missing.
         progress: Called as work goes on.
-        champions: Trained versions by id, in place of what would be fitted under the same id.
+        trained: Forecasters that were trained elsewhere, by id, in place of what would be fitted under the same id.
     """
     names = [state.dataset for state in inputs.states if state.status != "missing"]
-    fitted, unfitted = fit_forecasters(names, past.pairs, progress)
+    ids = [i for i in cycle_forecasters(names) if i not in trained]
+    fitted, unfitted = fit_forecasters(ids, past.pairs, progress)
+    everyone = fitted | {name: one.forecaster for name, one in trained.items()}
     stations = Inputs(
         sources=inputs.stations.sources,
         observations=None if past.pairs is None else past.pairs.observations,
         targets=inputs.variables,
     )
-    trained = guarded(champions, stations)
-    at_stations = predict_all({i: f for i, f in fitted.items() if i not in champions}, stations, progress)
-    at_stations = Predictions({**at_stations.quantiles, **trained.quantiles}, {**at_stations.skipped, **trained.skipped})
-    on_grid = predict_grid(fitted, inputs.grid, progress)
+    at_stations = predict_all(everyone, stations, progress, past.pairs)
+    prefer = [i for i in everyone if i.startswith((*JOINT, CALIBRATED)) or i in trained]
+    lesson = learn_weights(past.pairs, list(everyone), prefer, inputs.variables, init_time, trained=trained, progress=progress)
+    station_blend = blend_learned(at_stations, lesson.states)
+    grid_blend, template = forecast_grid(everyone, inputs.grid, lesson.states, settings.members, progress)
     faults.at("cycle.predicted")
-    station_blend = blend_equally(at_stations, inputs.variables)
-    grid_blend = blend_equally(on_grid, inputs.variables)
-    template = scenario_template(on_grid, inputs.grid, settings.members)
-    grid_members = couple_blend(grid_blend, template, progress)
-    station_members = couple_blend(station_blend, to_stations(template, region.operating), progress)
+    seen = ranges_of(past.pairs)
+    on_grid = couple_blend(guard(grid_blend.quantiles, inputs.grid, seen), inputs.grid, template, progress)
+    local = to_stations(template, region.operating)
+    at_places = couple_blend(guard(station_blend.quantiles, stations, seen), stations, local, progress)
     faults.at("cycle.coupled")
 
     progress("deriving", 0, 1)
     bounds = inputs.bounds
     groups = {
-        "stations": with_bounds(station_members, bounds),
-        "grid": with_bounds(grid_members, bounds),
-        "stations_quantiles": with_bounds(single(station_blend.quantiles), bounds),
-        "grid_quantiles": with_bounds(single(grid_blend.quantiles), bounds),
+        "stations": with_bounds(at_places.members, bounds),
+        "grid": with_bounds(on_grid.members, bounds),
+        "stations_quantiles": with_bounds(single(at_places.quantiles), bounds),
+        "grid_quantiles": with_bounds(single(on_grid.quantiles), bounds),
         "models": with_bounds(_models(at_stations, station_blend, past), bounds),
         "centres": with_bounds(raw_members(inputs.stations.sources), bounds),
         "grid_centres": with_bounds(raw_quantiles(inputs.grid.sources), bounds),
     }
+    for where, made in (("stations", at_places), ("grid", on_grid)):
+        if made.reasons:
+            groups[where].attrs["tail_guard"] = " ".join(made.reasons)
     for prefix, members in (("", groups["stations"]), ("grid_", groups["grid"])):
         groups[f"{prefix}probabilities"] = probabilities(members, region)
         groups[f"{prefix}daily"] = daily(members.assign_coords({INIT_TIME: init_time}), region)
@@ -134,7 +144,7 @@ def make(
     )
     progress("deriving", 1, 1)
 
-    skill = held_out_scores(past.pairs, names, init_time, progress) if past.pairs is not None else ()
+    skill = held_out_scores(lesson, init_time)
     skipped = dict(unfitted) | dict(at_stations.skipped)
     simulated = any(state.simulated for state in inputs.states)
     sources = {
@@ -148,7 +158,8 @@ def make(
         notes=tuple(_notes(inputs, past, skipped, expected_leads)),
         forecasters=tuple(at_stations.quantiles),
         skipped=skipped,
-        variables=tuple(str(name) for name in station_members.data_vars),
+        tail_guard=(*(f"Stations: {r}" for r in at_places.reasons), *(f"Grid: {r}" for r in on_grid.reasons)),
+        variables=tuple(str(name) for name in at_places.members.data_vars),
         leads=int(leads.size),
         first_lead_hours=int(leads.min() / HOUR),
         last_lead_hours=int(leads.max() / HOUR),
@@ -210,7 +221,8 @@ def _notes(inputs: CycleInputs, past: Past, skipped: Mapping[str, str], expected
     if absent:
         notes.append(f"No source has {', '.join(absent)}.")
     if days:
-        notes += [f"{forecaster} did not forecast: {reason}." for forecaster, reason in skipped.items()]
+        young = [forecaster for forecaster in skipped if build(forecaster).spec.minimum_history > days]  # their time will come
+        notes += [f"{forecaster} did not forecast: {reason}." for forecaster, reason in skipped.items() if forecaster not in young]
     return notes
 
 

@@ -1,6 +1,7 @@
 """From inputs to one calibrated ensemble: every forecaster that has its inputs predicts, the blend mixes them, coupling makes members.
 
-All of it is a pure function of the inputs and of pairs that were known before; nothing is read or written here.
+All of it is a pure function of the inputs and of pairs that were known before; nothing is read or written here. Forecasters that are
+trained elsewhere take part by :class:`training.learning.Trained`, a fitted forecaster with what it said of the past.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ from typing import Final
 import numpy as np
 import xarray as xr
 
-from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, INIT_TIME, LEAD_TIME
+from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, INIT_TIME, LEAD_TIME, QUANTILE
 from data_catalog.sources.base import Progress, silent
 from data_catalog.variables import VARIABLES
-from models.base import Forecaster, ForecasterError, Inputs, Pairs
+from models.base import Forecaster, Inputs, Pairs
+from models.blend import BlendState, apply_blend, bucket_of
 from models.couple import consistent, couple, members_template
-from models.mixture import mixture
-from models.registry import build, forecaster_ids
+from models.registry import build
+from training.guard import Lift, lift_heavy_rain
+from training.learning import DAY, FAILURES, HISTORY_DAYS, reason_of
 
 CALIBRATED: Final = "emos_"
 RAW: Final = "raw_"
+JOINT: Final = ("emos", "csgd")
+"""Forecasters on all sources together."""
 ALONE: Final = ("climatology", "persistence")
-"""Forecasters of a cycle that belong to no source."""
+"""Forecasters of a cycle that belong to no source, and to stations only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +57,16 @@ class Blend:
     weights: xr.Dataset
 
 
-def fit_forecasters(
-    sources: Sequence[str], pairs: Pairs | None, progress: Progress = silent
-) -> tuple[dict[str, Forecaster], dict[str, str]]:
-    """Every forecaster that these sources allow, fitted on the pairs.
+def cycle_forecasters(sources: Sequence[str]) -> list[str]:
+    """Ids of the statistical forecasters that a cycle fits itself, for these sources."""
+    return [*ALONE, *(f"{RAW}{source}" for source in sources), *(f"{CALIBRATED}{source}" for source in sources), *JOINT]
+
+
+def fit_forecasters(ids: Sequence[str], pairs: Pairs | None, progress: Progress = silent) -> tuple[dict[str, Forecaster], dict[str, str]]:
+    """Forecasters fitted on the pairs.
 
     Args:
-        sources: Names of the sources of the cycle.
+        ids: Which.
         pairs: What to learn from, or None when there is no history: then only the raw ensembles remain.
         progress: Called for each forecaster.
 
@@ -67,18 +75,19 @@ def fit_forecasters(
     """
     fitted: dict[str, Forecaster] = {}
     skipped: dict[str, str] = {}
-    ids = [i for i in forecaster_ids(sources) if i in ALONE or i.startswith((RAW, CALIBRATED))]
+    days = history_days(pairs)
     for number, forecaster_id in enumerate(ids):
         progress(f"learning {forecaster_id}", number, len(ids))
         forecaster = build(forecaster_id)
-        days = history_days(pairs)
         if forecaster.spec.minimum_history > days:
             skipped[forecaster_id] = f"{days} days of pairs with observations, needs {forecaster.spec.minimum_history}"
             continue
+        if pairs is not None and forecaster.spec.targets and not set(forecaster.spec.targets) & set(pairs.targets):
+            continue  # none of its variables is asked for
         try:
             fitted[forecaster_id] = forecaster.fit(pairs) if pairs is not None else forecaster
-        except ForecasterError as error:
-            skipped[forecaster_id] = str(error)
+        except FAILURES as error:
+            skipped[forecaster_id] = reason_of(error)
     progress("learning", len(ids), len(ids))
     return fitted, skipped
 
@@ -94,23 +103,28 @@ def history_days(pairs: Pairs | None) -> int:
     return int(np.unique(valid[known]).size)
 
 
-def predict_all(fitted: Mapping[str, Forecaster], inputs: Inputs, progress: Progress = silent) -> Predictions:
+def predict_all(
+    fitted: Mapping[str, Forecaster], inputs: Inputs, progress: Progress = silent, pairs: Pairs | None = None
+) -> Predictions:
     """What every fitted forecaster says for the inputs; one that fails is skipped with its reason, the others go on.
 
     Args:
-        fitted: From :func:`fit_forecasters`.
+        fitted: From :func:`fit_forecasters`, or trained elsewhere.
         inputs: Of one or more cycles, at stations or on a grid.
         progress: Called for each forecaster.
+        pairs: The past, for forecasters that look at errors verified lately; only with one cycle at stations.
     """
     quantiles: dict[str, xr.Dataset] = {}
     skipped: dict[str, str] = {}
+    informed = inputs if pairs is None else with_recent(inputs, pairs)
     for number, (forecaster_id, forecaster) in enumerate(fitted.items()):
         progress(f"forecasting {forecaster_id}", number, len(fitted))
         try:
-            said = forecaster.predict(inputs)
-        except ForecasterError as error:
-            skipped[forecaster_id] = str(error)
+            said = forecaster.predict(informed if forecaster.spec.needs_observations else inputs)
+        except FAILURES as error:
+            skipped[forecaster_id] = reason_of(error)
             continue
+        said = said.isel({INIT_TIME: slice(-inputs.frame.sizes[INIT_TIME], None)})
         if any(bool(values.notnull().any()) for values in said.data_vars.values()):
             quantiles[forecaster_id] = said
         else:
@@ -119,117 +133,144 @@ def predict_all(fitted: Mapping[str, Forecaster], inputs: Inputs, progress: Prog
     return Predictions(quantiles, skipped)
 
 
-def predict_grid(fitted: Mapping[str, Forecaster], inputs: Inputs, progress: Progress = silent) -> Predictions:
-    """What the calibrated forecasters say on a grid, and the raw ensembles for the variables that those leave open somewhere.
-
-    Args:
-        fitted: From :func:`fit_forecasters`.
-        inputs: Of one cycle on a grid.
-        progress: Called for each forecaster.
-    """
-    calibrated = predict_all({i: f for i, f in fitted.items() if i.startswith(CALIBRATED)}, inputs, progress)
-    covered = {
-        variable
-        for variable in inputs.targets
-        if any(variable in said and bool(said[variable].notnull().all()) for said in calibrated.quantiles.values())
-    }
-    open_variables = tuple(variable for variable in inputs.targets if variable not in covered)
-    if not open_variables:
-        return calibrated
-    raw = predict_all({i: f for i, f in fitted.items() if i.startswith(RAW)}, replace(inputs, targets=open_variables), progress)
-    return Predictions({**calibrated.quantiles, **raw.quantiles}, {**calibrated.skipped, **raw.skipped})
+def with_recent(inputs: Inputs, pairs: Pairs) -> Inputs:
+    """The inputs with the cycles of the last :data:`training.learning.HISTORY_DAYS` days before them, on the same leads and stations."""
+    frame = inputs.frame
+    since = frame[INIT_TIME].values.min() - HISTORY_DAYS * DAY
+    past = pairs.frame[INIT_TIME].values
+    recent = np.flatnonzero((past >= since) & (past < frame[INIT_TIME].values.min()))
+    joined = {}
+    for name, source in inputs.sources.items():
+        before = pairs.sources[name].isel({INIT_TIME: recent}) if name in pairs.sources else source.isel({INIT_TIME: slice(0, 0)})
+        before = before[[v for v in before.data_vars if v in source]].reindex({LEAD_TIME: frame[LEAD_TIME].values})
+        before = before.reindex({INIT_TIME: past[recent]})
+        parts = [before.drop_vars("lead_time_bounds", errors="ignore"), source.drop_vars("lead_time_bounds", errors="ignore")]
+        whole = xr.concat(parts, dim=INIT_TIME, data_vars="all", coords="minimal", compat="override", join="outer")
+        joined[name] = whole.assign_coords({n: c for n, c in source.coords.items() if n == "lead_time_bounds"})
+    return replace(inputs, sources=joined)
 
 
-def blend_equally(predictions: Predictions, variables: Sequence[str]) -> Blend:
-    """The equal-weight mixture of the calibrated forecasters; where none of them has a value, of the raw ensembles.
+def blend_learned(predictions: Predictions, states: Mapping[str, BlendState]) -> Blend:
+    """The mixture of the forecasters by what the past says.
 
     A forecaster without a value at a place has no weight there and the others share it.
 
     Args:
         predictions: Of one cycle or several.
-        variables: Which to blend.
+        states: By variable; forecasters that are not among the predictions lose their weight.
     """
-    ids = list(predictions.quantiles)
     mixed: dict[str, xr.DataArray] = {}
     weights: dict[str, xr.DataArray] = {}
-    for variable in variables:
-        parts = {i: predictions.quantiles[i][variable] for i in ids if variable in predictions.quantiles[i]}
-        groups = [[i for i in parts if i.startswith(kind)] for kind in (CALIBRATED, RAW)]
-        values: np.ndarray | None = None
-        shares: dict[str, np.ndarray] = {i: np.zeros(()) for i in ids}
-        like: xr.DataArray | None = None
-        for group in filter(None, groups):
-            arrays = [parts[i].transpose(*parts[group[0]].dims) for i in group]
-            like = arrays[0] if like is None else like
-            open_places = np.ones(like.shape[:-1], dtype=bool) if values is None else np.isnan(values[..., 0])
-            if not open_places.any():
-                break
-            known = np.stack([np.isfinite(a.values).all(axis=-1) for a in arrays]) & open_places
-            count = known.sum(axis=0)
-            for i, has in zip(group, known, strict=True):
-                shares[i] = shares[i] + np.where(count > 0, has / np.maximum(count, 1), 0.0)
-            found = mixture([a.values for a in arrays], np.ones(len(group)))
-            values = found if values is None else np.where(open_places[..., None], found, values)
-        if like is None or values is None or np.isnan(values).all():
+    ids = list(predictions.quantiles)
+    for variable, state in states.items():
+        parts = {i: predictions.quantiles[i][variable] for i in ids if variable in predictions.quantiles[i] and i in state.forecasters}
+        if not parts:
             continue
-        mixed[variable] = like.copy(data=values.astype(np.float32))
-        lead_axis = like.dims.index(LEAD_TIME)
-        other = tuple(axis for axis in range(like.ndim - 1) if axis != lead_axis)
-        table = np.stack([np.broadcast_to(share, like.shape[:-1]).mean(axis=other) for share in shares.values()])
-        total = table.sum(axis=0)
-        table = np.where(total > 0, table / np.where(total > 0, total, 1.0), np.nan)
+        own = state.only(list(parts))
+        like = next(iter(parts.values()))
+        places = [d for d in like.dims if d not in (INIT_TIME, LEAD_TIME, QUANTILE)]
+        like = like.transpose(INIT_TIME, LEAD_TIME, *places, QUANTILE)
+        shape = (*like.shape[:2], -1, like.shape[-1])
+        arrays = [part.transpose(*like.dims).values.reshape(shape) for part in parts.values()]
+        hours = np.asarray(like[LEAD_TIME].values / np.timedelta64(1, "h"), dtype=np.float64)
+        known = VARIABLES[variable]
+        values = apply_blend(own, arrays, hours, known.lower_bound, known.upper_bound)
+        if np.isnan(values).all():
+            continue
+        mixed[variable] = like.copy(data=values.reshape(like.shape))
+        shares = dict(zip(parts, _shares(own, arrays, hours), strict=True))
         weights[f"weight_{variable}"] = xr.DataArray(
-            table.astype(np.float32),
+            np.stack([shares.get(i, np.zeros(len(hours))) for i in ids]).astype(np.float32),
             dims=(FORECASTER, LEAD_TIME),
             coords={FORECASTER: np.array(ids, dtype=object), LEAD_TIME: like[LEAD_TIME]},
-            attrs={"long_name": f"weight in the blend of {VARIABLES[variable].long_name}", "units": "1"},
+            attrs={"long_name": f"weight in the blend of {known.long_name}", "units": "1"},
         )
     return Blend(xr.Dataset(mixed), xr.Dataset(weights))
 
 
-def scenario_template(predictions: Predictions, inputs: Inputs, size: int) -> xr.Dataset:
-    """The scenarios whose order the published members take: members of all centres, each with its centre's own error taken off.
+def _shares(state: BlendState, arrays: Sequence[np.ndarray], hours: np.ndarray) -> np.ndarray:
+    """(F, L) weights as they came to be, mean over places; NaN at a lead where nobody speaks."""
+    there = np.stack([np.isfinite(a).all(axis=-1) for a in arrays])  # (F, T, L, P)
+    learned = state.weights[bucket_of(hours)].T[:, None, :, None]
+    tiers = [learned, *(np.isin(state.forecasters, t)[:, None, None, None].astype(float) for t in (state.prefer, state.forecasters))]
+    share = np.zeros(there.shape)
+    for tier in tiers:
+        own = there * tier
+        share = np.where(share.sum(axis=0) > 0, share, own / np.maximum(own.sum(axis=0), 1e-300))
+    total = share.sum(axis=(1, 3))
+    return np.where(total.sum(axis=0) > 0, total / np.maximum(total.sum(axis=0), 1e-300), np.nan)
+
+
+def forecast_grid(
+    fitted: Mapping[str, Forecaster], inputs: Inputs, states: Mapping[str, BlendState], size: int, progress: Progress = silent
+) -> tuple[Blend, xr.Dataset]:
+    """The blend on a grid, with the weights learned at stations, and the scenarios for its members; variable by variable.
+
+    Args:
+        fitted: From :func:`fit_forecasters`; those that know stations only leave their weight to the others.
+        inputs: Of one cycle on a grid.
+        states: How to blend, by variable.
+        size: Number of scenarios.
+        progress: Called for each variable.
+
+    Returns:
+        (the blend, the template of :func:`scenario_template`).
+    """
+    blends, centres = [], []
+    wanted = [v for v in inputs.targets if v in states]
+    for number, variable in enumerate(wanted):
+        progress(f"forecasting the grid: {variable}", number, len(wanted))
+        weight = dict(zip(states[variable].forecasters, states[variable].weights.max(axis=0), strict=True))
+        able = {i: f for i, f in fitted.items() if i not in ALONE and (weight.get(i, 0.0) > 0 or i.startswith(CALIBRATED))}
+        asked = replace(inputs, targets=(variable,), observations=None)
+        said = predict_all(able, asked)
+        if not said.quantiles:
+            said = predict_all({i: f for i, f in fitted.items() if i.startswith(RAW)}, asked)
+        blends.append(blend_learned(said, {variable: states[variable]}))
+        centres.append({name: _calibrated_members(name, source, said, variable) for name, source in inputs.sources.items()})
+    progress("forecasting the grid", len(wanted), len(wanted))
+    whole = {name: xr.merge([part[name] for part in centres], compat="override", join="outer") for name in inputs.sources}
+    quantiles = xr.merge([b.quantiles for b in blends], compat="override", join="outer")
+    weights = xr.merge([b.weights for b in blends], compat="override", join="outer")
+    return Blend(quantiles, weights), members_template(whole, size)
+
+
+def _calibrated_members(name: str, source: xr.Dataset, said: Predictions, variable: str) -> xr.Dataset:
+    """One variable of a centre's members, with the centre's own error taken off.
 
     A member keeps its rank among its centre's members and takes the value that the centre's calibrated forecast has at that rank, so
     that a warm centre's members do not all end up as the warm scenarios (ensemble copula coupling stratified by centre).
-
-    Args:
-        predictions: Of the same cycle and places.
-        inputs: Its sources.
-        size: Number of scenarios.
-
-    Returns:
-        ``VARIABLE(lead_time, places, ensemble_member)``.
     """
-    centres: dict[str, xr.Dataset] = {}
-    for name, source in inputs.sources.items():
-        members = single(source)
-        said = predictions.quantiles.get(f"{CALIBRATED}{name}")
-        if said is not None:
-            calibrated = couple(single(said), members, members.sizes[ENSEMBLE_MEMBER]).assign_coords(
-                {ENSEMBLE_MEMBER: members[ENSEMBLE_MEMBER]}
-            )
-            both = [str(v) for v in calibrated.data_vars if v in members]
-            members = members.assign({v: calibrated[v].transpose(*members[v].dims).fillna(members[v]) for v in both})
-        centres[name] = members
-    return members_template(centres, size)
+    if variable not in source:
+        return xr.Dataset(coords=single(source).coords)
+    members = single(source)[[variable]]
+    own = said.quantiles.get(f"{CALIBRATED}{name}")
+    if own is None or variable not in own:
+        return members
+    calibrated = couple(single(own[[variable]]), members, members.sizes[ENSEMBLE_MEMBER])
+    calibrated = calibrated.assign_coords({ENSEMBLE_MEMBER: members[ENSEMBLE_MEMBER]})
+    return members.assign({variable: calibrated[variable].transpose(*members[variable].dims).fillna(members[variable])})
 
 
-def couple_blend(blend: Blend, template: xr.Dataset, progress: Progress = silent) -> xr.Dataset:
+def couple_blend(quantiles: xr.Dataset, inputs: Inputs, template: xr.Dataset, progress: Progress = silent) -> Lift:
     """Coupled members of the blend, physically consistent: ``VARIABLE(lead_time, places, ensemble_member)``.
 
     Wind components are turned and stretched to the calibrated speed; relative humidity follows from temperature and dew point.
 
     Args:
-        blend: Of one cycle.
-        template: From :func:`scenario_template`, at the same places.
+        quantiles: Of the blend, of one cycle.
+        inputs: The raw ensembles at the same places, which heavy rain is held against; see :mod:`training.guard`.
+        template: From :func:`forecast_grid`, at the same places.
         progress: Called before and after.
+
+    Returns:
+        Members, and the quantiles they come from, with what was done for heavy rain.
     """
     progress("coupling", 0, 1)
-    members = consistent(couple(single(blend.quantiles), template, template.sizes[ENSEMBLE_MEMBER]))
-    members = with_humidity(turn_wind(members))
+    members = consistent(couple(single(quantiles), template, template.sizes[ENSEMBLE_MEMBER]))
+    found = lift_heavy_rain(quantiles, with_humidity(turn_wind(members)), inputs, template)
     progress("coupling", 1, 1)
-    return members
+    return found
 
 
 def single(data: xr.Dataset) -> xr.Dataset:

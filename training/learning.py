@@ -24,13 +24,13 @@ from models.registry import build
 DAY: Final = np.timedelta64(24, "h")
 HISTORY_DAYS: Final = 75.0  # recent cycles that a forecaster which looks at verified errors is shown
 GAP: Final = DAY  # on either side of a block, that nothing is learned from: weather lasts
-FAILURES: Final = (ForecasterError, ArithmeticError, LookupError, RuntimeError, ValueError)
+FAILURES: Final = (ForecasterError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 """What a forecaster that cannot learn or forecast may raise: it is skipped with its reason and never stops the rest."""
 
-_KEPT: Final = 1000  # cases of a block and lead bucket that join the past; more are thinned evenly
 _REMEMBERED: Final = 8000  # cases of the past that are kept once there are twice as many
 _LEADS: Final = 24  # leads that weights of a cycle are learned from; more are thinned evenly, which leaves all hours of the day
 _CYCLE_BLOCKS: Final = 3  # of a cycle's trailing window: a month each by default
+_CYCLE_KEPT: Final = 300  # cases of each and a lead bucket: some ten a day
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,12 +230,14 @@ class Memory:
         prefer: Those whose weights are equal where nothing has been verified.
         lead_hours: (L,) leads asked for.
         resolution: Of the instrument.
+        kept: Cases of a block and lead bucket that join the past; more are thinned evenly.
     """
 
     ids: Sequence[str]
     prefer: Sequence[str]
     lead_hours: np.ndarray
     resolution: float
+    kept: int = 1000
     _parts: list[tuple[np.ndarray, Evidence]] = field(default_factory=list)
 
     def add(self, pairs: Pairs, rows: np.ndarray, observed: np.ndarray, quantiles: Mapping[str, np.ndarray]) -> None:
@@ -253,7 +255,7 @@ class Memory:
         stacked = np.stack([quantiles.get(i, nothing) for i in self.ids])  # (F, T, L, S, Q)
         hours = np.broadcast_to(lead_hours(pairs)[None, :, None], observed.shape).ravel()
         cases = np.flatnonzero(np.isfinite(observed).ravel() & np.isfinite(stacked[..., 0]).any(axis=0).ravel())
-        cases = cases[_thinned(bucket_of(hours[cases]))]
+        cases = cases[_thinned(bucket_of(hours[cases]), self.kept)]
         if not len(cases):
             return
         q = stacked.reshape(len(self.ids), -1, len(LEVELS))[:, cases].transpose(1, 0, 2)
@@ -289,12 +291,12 @@ def days_since_1970(time: np.ndarray | np.datetime64) -> Any:
     return (time - np.datetime64("1970-01-01", "ns")) / DAY
 
 
-def _thinned(bucket: np.ndarray) -> np.ndarray:
-    """Indices of at most :data:`_KEPT` cases of each bucket, evenly spread."""
+def _thinned(bucket: np.ndarray, most: int) -> np.ndarray:
+    """Indices of at most so many cases of each bucket, evenly spread."""
     kept = []
     for b in np.unique(bucket):
         own = np.flatnonzero(bucket == b)
-        kept.append(own if len(own) <= _KEPT else own[np.linspace(0, len(own) - 1, _KEPT).round().astype(np.intp)])
+        kept.append(own if len(own) <= most else own[np.linspace(0, len(own) - 1, most).round().astype(np.intp)])
     return np.sort(np.concatenate(kept)) if kept else np.zeros(0, dtype=np.intp)
 
 
@@ -360,7 +362,7 @@ def learn_weights(
         return Lesson(nothing, Said({}, {}), nothing, None, None)
     blocks = training_blocks(thin, usable, now, _CYCLE_BLOCKS)
     observed = {name: thin.observed[name].transpose(INIT_TIME, LEAD_TIME, STATION).values.astype(np.float64) for name in thin.targets}
-    memory = {name: Memory(ids, prefer, lead_hours(pairs), resolution_of(values)) for name, values in observed.items()}
+    memory = {name: Memory(ids, prefer, lead_hours(pairs), resolution_of(values), _CYCLE_KEPT) for name, values in observed.items()}
     here = [i for i in ids if i not in (trained or {})]
     said, before = Said({}, {}), nothing
     for number, block in enumerate(blocks):

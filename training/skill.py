@@ -2,98 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import xarray as xr
 
-from data_catalog.dimensions import INIT_TIME, LEAD_TIME, QUANTILE
-from data_catalog.sources.base import Progress, silent
-from models.base import LEVELS, Inputs, Pairs
+from data_catalog.dimensions import INIT_TIME, LEAD_TIME, STATION
+from data_catalog.variables import VARIABLES
+from models.base import LEVELS
+from models.blend import apply_blend
 from models.scores import crps_quantiles
-from training.ensemble import blend_equally, fit_forecasters, history_days, predict_all
-
-HELD_OUT_DAYS: Final = 30
-LEAST_TRAINING_DAYS: Final = 20
-DAY = np.timedelta64(1, "D")
+from training.learning import Lesson, lead_hours, valid_times
 
 
-def held_out_scores(
-    pairs: Pairs, sources: Sequence[str], init_time: np.datetime64, progress: Progress = silent
-) -> list[Mapping[str, Any]]:
-    """Continuous ranked probability scores on the last :data:`HELD_OUT_DAYS` days, learned from what had verified before them.
+def held_out_scores(lesson: Lesson, now: np.datetime64) -> list[Mapping[str, Any]]:
+    """Continuous ranked probability scores of the newest block, forecast and blended by what was learned from the time before it.
 
     Args:
-        pairs: Everything known at ``init_time``.
-        sources: Names of the sources.
-        init_time: End of the past.
-        progress: Called as work goes on.
+        lesson: Of a cycle.
+        now: Its init_time.
 
     Returns:
         Rows {forecaster, variable, n, crps, held_out_from, held_out_to}, the same cases in every row of a variable; empty when the
         history is too short to hold anything out.
     """
-    cut = init_time - HELD_OUT_DAYS * DAY
-    inits = pairs.frame[INIT_TIME].values
-    before, after = np.flatnonzero(inits < cut), np.flatnonzero(inits >= cut)
-    learned = _until(pairs, before, cut)
-    if not after.size or history_days(learned) < LEAST_TRAINING_DAYS:
+    if lesson.pairs is None or lesson.block is None:
         return []
-    fitted, _ = fit_forecasters(sources, learned, lambda what, done, total: progress("scoring the past", done, 2 * total))
-    wanted = {i: forecaster for i, forecaster in fitted.items() if i.startswith(("raw_", "emos_", "climatology"))}
-    inputs = Inputs(
-        sources={name: source.isel({INIT_TIME: after}) for name, source in pairs.sources.items()},
-        observations=pairs.observations,
-        targets=pairs.targets,
-    )
-    said = predict_all(wanted, inputs, lambda what, done, total: progress("scoring the past", total + done, 2 * total))
-    blend = blend_equally(said, pairs.targets)
-    rows: list[Mapping[str, Any]] = []
-    for variable in pairs.targets:
-        if variable not in blend.quantiles:
+    pairs, rows = lesson.pairs, lesson.block.rows
+    since = pairs.frame[INIT_TIME].values[rows[0]]
+    found: list[Mapping[str, Any]] = []
+    for name, parts in lesson.newest.quantiles.items():
+        truth = pairs.observed[name].transpose(INIT_TIME, LEAD_TIME, STATION).values[rows].astype(np.float64)
+        truth = np.where((valid_times(pairs)[rows] <= now)[..., None], truth, np.nan)
+        state = lesson.newest_states[name].only(list(parts))
+        if not any(i in parts for i in state.prefer):
             continue
-        shown = {"blend": blend.quantiles[variable]} | {
-            i: q[variable] for i, q in said.quantiles.items() if i.startswith(("raw_", "climatology")) and variable in q
-        }
-        rows += _common_scores(variable, shown, pairs.observed[variable].isel({INIT_TIME: after}), cut, init_time)
-    return rows
-
-
-def _until(pairs: Pairs, chosen: np.ndarray, cut: np.datetime64) -> Pairs:
-    """The pairs of some init times, with what had not verified by ``cut`` unknown."""
-    observed = pairs.observed.isel({INIT_TIME: chosen})
-    valid = observed[INIT_TIME] + observed[LEAD_TIME]
-    observations = pairs.known_at(cut)
-    return replace(
-        pairs,
-        sources={name: source.isel({INIT_TIME: chosen}) for name, source in pairs.sources.items()},
-        observations=observations,
-        observed=observed.where(valid <= cut),
-    )
-
-
-def _common_scores(
-    variable: str, shown: Mapping[str, xr.DataArray], observed: xr.DataArray, since: np.datetime64, until: np.datetime64
-) -> list[Mapping[str, Any]]:
-    """One row a forecaster over the cases that all of them have."""
-    dims = observed.dims
-    truth = observed.values
-    arrays = {name: q.transpose(*dims, QUANTILE).values for name, q in shown.items()}
-    common = np.isfinite(truth)
-    for values in arrays.values():
-        common &= np.isfinite(values).all(axis=-1)
-    if not common.any():
-        return []
-    return [
-        {
-            "forecaster": name,
-            "variable": variable,
-            "n": int(common.sum()),
-            "crps": float(np.mean(np.asarray(crps_quantiles(values[common], truth[common], LEVELS)))),
-            "held_out_from": str(since.astype("datetime64[D]")),
-            "held_out_to": str(until.astype("datetime64[D]")),
-        }
-        for name, values in arrays.items()
-    ]
+        known = VARIABLES[name]
+        blended = apply_blend(state, list(parts.values()), lead_hours(pairs), known.lower_bound, known.upper_bound)
+        shown = {"blend": blended} | {i: q for i, q in parts.items() if i.startswith("raw_") or i == "climatology"}
+        common = np.isfinite(truth)
+        for values in shown.values():
+            common &= np.isfinite(values).all(axis=-1)
+        if not common.any():
+            continue
+        found += [
+            {
+                "forecaster": who,
+                "variable": name,
+                "n": int(common.sum()),
+                "crps": float(np.mean(np.asarray(crps_quantiles(values[common], truth[common], LEVELS)))),
+                "held_out_from": str(since.astype("datetime64[D]")),
+                "held_out_to": str(now.astype("datetime64[D]")),
+            }
+            for who, values in shown.items()
+        ]
+    return found

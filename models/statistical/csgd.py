@@ -27,7 +27,7 @@ from torch import Tensor
 
 from data_catalog.dimensions import LEAD_TIME
 from models.base import LEVELS, ForecasterError, ForecasterSpec, Inputs, NotFittedError, Pairs, check_state
-from models.distributions.gamma import censored_shifted_gamma
+from models.distributions.gamma import Gamma, censored_shifted_gamma
 from models.statistical.predictors import Design, Frame, design_of, training_of
 from models.statistical.shared import answer, wanted
 
@@ -35,6 +35,7 @@ _TARGETS: Final = ("precipitation_amount", "precipitation_surface")
 _ROWS: Final = 400  # cases of a lead that are fitted to; more are thinned evenly
 _STEPS: Final = 15  # of L-BFGS
 _START: Final = (-2.0, -3.0, -0.3, -0.7, -2.0)  # logarithms of a1 to a5
+_KNOTS: Final = 512  # shapes that quantiles are tabulated for
 _PULL: Final = 0.002  # of the coefficients to their start, in units of the mean CRPS
 
 
@@ -95,8 +96,7 @@ class Csgd:
             lost = torch.isnan(f)
             parts = _parameters(climate[:, :, None], coefficients[:, :, None], torch.nan_to_num(f) / unit, s / unit)
             mean, deviation, shift = (torch.broadcast_to(p, f.shape)[..., None] for p in parts)
-            q = censored_shifted_gamma(mean, deviation, shift).quantile(torch.tensor(LEVELS))
-            values[name] = torch.where(lost[..., None], torch.nan, q).numpy()
+            values[name] = torch.where(lost[..., None], torch.nan, _quantiles(mean, deviation, shift)).numpy()
         return answer(inputs, values)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -131,6 +131,19 @@ def _predictors(design: Design) -> tuple[np.ndarray, np.ndarray]:
     """(T, L, P) pooled forecast, not below zero, and spread, both in units of the variable."""
     spread = np.exp(design.location[..., design.names.index("log_spread")]) if "log_spread" in design.names else np.ones_like(design.pool)
     return np.maximum(design.pool, 0.0), np.nan_to_num(spread, nan=1.0)
+
+
+def _quantiles(mean: Tensor, deviation: Tensor, shift: Tensor) -> Tensor:
+    """(..., Q) quantiles on LEVELS from (..., 1) parameters, by a table over the shape, within half a per cent of the exact ones."""
+    log_shape = 2.0 * torch.log(mean / deviation)
+    knots = torch.linspace(float(log_shape.min()), float(log_shape.max()) + 1e-9, _KNOTS, dtype=mean.dtype)
+    ones = torch.ones(_KNOTS, 1, dtype=mean.dtype)
+    table = Gamma(torch.exp(knots)[:, None], ones, 0.0 * ones).quantile(torch.tensor(LEVELS, dtype=mean.dtype))  # (knot, Q), unit scale
+    position = (log_shape[..., 0] - knots[0]) / (knots[1] - knots[0])
+    low = position.floor().clamp(0, _KNOTS - 2).long()
+    share = (position - low)[..., None]
+    found = table[low] * (1.0 - share) + table[low + 1] * share
+    return (found * deviation**2 / mean + shift).clamp(min=0.0)
 
 
 def _thin(rows: list[np.ndarray]) -> list[np.ndarray]:

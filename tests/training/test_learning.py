@@ -1,0 +1,103 @@
+"""What a cycle learns of its forecasters, from forecasts that did not see their outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from models.base import LEVELS, Pairs
+from models.blend import bucket_of
+from models.registry import build
+from tests.training.archives_example import make
+from training.learning import Trained, forecast_block, learn_weights, near, scorable, training_blocks, visible
+
+IDS = ["climatology", "persistence", "raw_ens", "raw_one", "emos_ens", "emos"]
+PREFER = ["emos_ens", "emos"]
+NAME = "temperature_2m"
+BUCKET = int(bucket_of(np.array([24.0]))[0])
+
+
+def pairs_of(made: dict[str, xr.Dataset]) -> tuple[Pairs, np.datetime64]:
+    """The example as pairs, and the time at which all of it but the last two days is known."""
+    sources = {n: d.transpose("init_time", "lead_time", "station", "ensemble_member") for n, d in made.items() if n != "observations"}
+    inits = sources["ens"]["init_time"].values
+    leads = sources["ens"]["lead_time"].values
+    now = inits[-1]
+    truth = made["observations"][NAME]
+    values = np.stack([truth.sel(time=inits + lead).values for lead in leads], axis=1)
+    values = np.where((inits[:, None] + leads > now)[..., None], np.nan, values)
+    observed = xr.Dataset({NAME: (("init_time", "lead_time", "station"), values)}, coords=sources["ens"].drop_vars(NAME).coords)
+    return Pairs(sources, made["observations"], (NAME,), None, observed), now
+
+
+@pytest.fixture(scope="module")
+def known() -> tuple[Pairs, np.datetime64]:
+    return pairs_of(make(days=80))
+
+
+def test_a_block_is_forecast_without_what_shares_its_weather(known: tuple[Pairs, np.datetime64]):
+    pairs, now = known
+    seen = visible(pairs, now)
+    blocks = training_blocks(pairs, np.flatnonzero((seen & scorable(pairs)).any(axis=1)), now, 3)
+    assert len(blocks) == 3
+    rows = np.concatenate([b.rows for b in blocks])
+    assert len(np.unique(rows)) == len(rows)
+    inits = pairs.frame["init_time"].values
+    block = blocks[1]
+    keep = seen & ~near(pairs, block)
+    valid = pairs.frame["valid_time"].transpose("init_time", "lead_time").values
+    inside = (valid >= inits[block.rows[0]]) & (valid <= valid[block.rows].max())
+    assert not keep[inside].any()
+    changed = pairs.observed.copy(deep=True)
+    changed[NAME].values[block.rows] += 30.0  # the outcomes of the block itself
+    other = replace(pairs, observed=changed)
+    one, two = (forecast_block(p, block, keep, ["emos_ens", "emos"]) for p in (pairs, other))
+    for name, values in one.quantiles[NAME].items():
+        assert np.array_equal(values, two.quantiles[NAME][name], equal_nan=True)
+
+
+def test_weights_go_to_the_calibrated(known: tuple[Pairs, np.datetime64]):
+    lesson = learn_weights(known[0], IDS, PREFER, (NAME,), known[1])
+    weights = dict(zip(IDS, lesson.states[NAME].weights[BUCKET], strict=True))
+    assert weights["emos_ens"] + weights["emos"] > 0.6
+    assert weights["raw_one"] < 0.1
+    again = learn_weights(known[0], IDS, PREFER, (NAME,), known[1])
+    assert np.array_equal(again.states[NAME].weights, lesson.states[NAME].weights)
+
+
+def test_observations_shuffled_in_time_give_no_skill_and_weights_towards_climatology():
+    made = make(days=120)
+    rng = np.random.default_rng(4)
+    truth = made["observations"]
+    shuffled = made | {"observations": truth.assign({NAME: (truth[NAME].dims, rng.permutation(truth[NAME].values))})}
+    pairs, now = pairs_of(shuffled)
+    lesson = learn_weights(pairs, IDS, PREFER, (NAME,), now)
+    weights = dict(zip(IDS, lesson.states[NAME].weights[BUCKET], strict=True))
+    scores = dict(zip(IDS, lesson.states[NAME].past_crps[BUCKET], strict=True))
+    honest = learn_weights(pairs_of(make(days=120))[0], IDS, PREFER, (NAME,), now)
+    assert weights["climatology"] > 0.3
+    assert weights["climatology"] > honest.states[NAME].weights[BUCKET][0] + 0.25
+    assert weights["raw_ens"] + weights["raw_one"] < 0.05
+    assert scores["emos_ens"] > 0.98 * scores["climatology"]
+
+
+def test_without_history_the_preferred_share_the_weight():
+    lesson = learn_weights(None, IDS, PREFER, (NAME,), np.datetime64("2025-01-01", "ns"))
+    assert lesson.states[NAME].weights[BUCKET].tolist() == [0, 0, 0, 0, 0.5, 0.5]
+
+
+def test_a_trained_forecaster_takes_part_by_what_it_said_of_the_past(known: tuple[Pairs, np.datetime64]):
+    pairs, now = known
+    dims = ("init_time", "lead_time", "station", "quantile")
+    truth = np.nan_to_num(pairs.observed[NAME].values, nan=20.0)
+    coords = {n: pairs.observed[n] for n in dims[:-1]} | {"quantile": LEVELS}
+    oracle = xr.Dataset({NAME: (dims, truth[..., None] + 0.1 * (LEVELS - 0.5))}, coords=coords)
+    trained = {"oracle": Trained(build("climatology"), oracle)}
+    lesson = learn_weights(pairs, [*IDS, "oracle"], [*PREFER, "oracle"], (NAME,), now, trained=trained)
+    assert lesson.states[NAME].weights[BUCKET][-1] > 0.9
+    unseen = {"oracle": Trained(build("climatology"), oracle.isel(init_time=slice(0, 5)))}
+    lesson = learn_weights(pairs, [*IDS, "oracle"], [*PREFER, "oracle"], (NAME,), now, trained=unseen)
+    assert lesson.states[NAME].weights[BUCKET][-1] == 0.0
