@@ -134,7 +134,7 @@ def run_cycle(
         past = read_past(
             root, manifest, [state.dataset for state in inputs.states], inputs.variables,
             [station.id for station in region.operating], init_time, settings.training_days,
-            available_before=deadline,
+            available_before=deadline, lags={state.dataset: state.lag_hours for state in inputs.states},
         )
         identity = _identity(settings, inputs, past, _champion_hashes(root))
         done = finished(manifest, init_time, identity)

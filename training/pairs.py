@@ -38,11 +38,13 @@ def station_history(
     stations: Sequence[str],
     *,
     available_before: np.datetime64 | None = None,
+    lag_hours: int = 0,
 ) -> tuple[xr.Dataset | None, list[str]]:
     """Past forecasts of one dataset at stations, relabelled to the hour of ``init_time``.
 
     A run from another hour of the day stands in for one from this hour at the same valid time: its ``init_time`` is moved forward and
-    its leads shortened by the same hours, so that a coefficient belongs to one hour of the day. A run of the very hour wins.
+    its leads shortened by the same hours, so that a coefficient belongs to one hour of the day. A run as old as the cycle's own wins, so
+    that a lagged source is calibrated and weighted by how it does at its own, longer leads.
 
     Args:
         root: Where the stores are.
@@ -52,6 +54,7 @@ def station_history(
         days: How many days back.
         stations: Ids, in the order wanted; a station the history lacks is NaN.
         available_before: Read nothing that came later than this.
+        lag_hours: How much older than the cycle the run is that the cycle has of this dataset.
 
     Returns:
         (``VARIABLE(init_time, lead_time, station, ensemble_member)`` or None when there is no history, content hashes read).
@@ -72,7 +75,7 @@ def station_history(
             hashes.append(revision.content_hash)
     if not pieces:
         return None, []
-    return _relabel(pieces, init_time), hashes
+    return _relabel(pieces, init_time, lag_hours), hashes
 
 
 def _at(data: xr.Dataset, stations: Sequence[str]) -> xr.Dataset:
@@ -91,8 +94,8 @@ def _newest(
     return sorted(touched, key=lambda r: (len(r.key), r.key))
 
 
-def _relabel(pieces: list[xr.Dataset], init_time: np.datetime64) -> xr.Dataset:
-    """One dataset of all pieces on the hour of ``init_time``; later pieces win where two have the same run."""
+def _relabel(pieces: list[xr.Dataset], init_time: np.datetime64, lag_hours: int) -> xr.Dataset:
+    """One dataset of all pieces on the hour of ``init_time``, as nearly ``lag_hours`` late as there is one; later pieces win."""
     hour = int((init_time - init_time.astype("datetime64[D]")) / HOUR)
     members = max(piece.sizes.get(ENSEMBLE_MEMBER, 1) for piece in pieces)
     moved: list[tuple[int, int, xr.Dataset]] = []
@@ -100,6 +103,7 @@ def _relabel(pieces: list[xr.Dataset], init_time: np.datetime64) -> xr.Dataset:
         hours = ((piece[INIT_TIME].values - piece[INIT_TIME].values.astype("datetime64[D]")) / HOUR).astype(int)
         for own in np.unique(hours):
             shift = int(hour - own) % 24
+            shift += 24 * max(round((lag_hours - shift) / 24), 0)
             part = piece.isel({INIT_TIME: np.flatnonzero(hours == own)})
             part = part.assign_coords(
                 {INIT_TIME: part[INIT_TIME].values + shift * HOUR, LEAD_TIME: part[LEAD_TIME].values - shift * HOUR}
@@ -111,7 +115,7 @@ def _relabel(pieces: list[xr.Dataset], init_time: np.datetime64) -> xr.Dataset:
                 part = part.reindex({ENSEMBLE_MEMBER: np.arange(members)})
             part = part.isel({INIT_TIME: np.flatnonzero(part[INIT_TIME].values < init_time)})
             if part.sizes[INIT_TIME]:
-                moved.append((shift, -order, part))
+                moved.append((abs(shift - lag_hours), -order, part))
     leads = np.unique(np.concatenate([part[LEAD_TIME].values for _, _, part in moved]))
     taken: set[np.datetime64] = set()
     chosen = []
@@ -335,6 +339,7 @@ def read_past(
     days: int,
     *,
     available_before: np.datetime64 | None = None,
+    lags: Mapping[str, int] | None = None,
 ) -> Past:
     """Everything known at ``init_time`` that a forecaster may learn from.
 
@@ -347,11 +352,15 @@ def read_past(
         init_time: The cycle's start; nothing later is read.
         days: Days of pairs.
         available_before: Read no revision that came later than this.
+        lags: Hours by which the run of a source is older than the cycle; 0 where not named.
     """
     sources: dict[str, xr.Dataset] = {}
     hashes: list[str] = []
     for dataset in datasets:
-        history, read = station_history(root, manifest, dataset, init_time, days, stations, available_before=available_before)
+        history, read = station_history(
+            root, manifest, dataset, init_time, days, stations,
+            available_before=available_before, lag_hours=(lags or {}).get(dataset, 0),
+        )    # fmt: skip
         hashes += read
         if history is not None:
             sources[dataset] = history

@@ -151,6 +151,21 @@ def test_a_run_of_the_very_hour_wins_over_a_month(root: Root, manifest: Manifest
     assert float((found - month).temperature_2m.isel(init_time=-1).min()) == 5
 
 
+@pytest.mark.parametrize("lag", [6, 24])
+def test_the_history_of_a_lagged_source_is_as_old_as_its_run(root: Root, manifest: Manifest, lag: int) -> None:
+    inits = T0 - np.arange(1, 6) * 24 * HOUR
+    for start in [*inits, *(inits - 6 * HOUR)]:
+        run = forecasts(np.array([start]), [0, 3, 6, 12, 24, 27, 30, 36])
+        run["temperature_2m"][:] = (T0 - start) / HOUR % 24  # the hour tells which run it was
+        file_forecasts(root, manifest, run, f"{start.astype('datetime64[h]')}Z".replace("-", ""))
+    found, _ = station_history(root, manifest, "a", T0, 30, STATIONS, lag_hours=lag)
+    assert found is not None
+    assert (found.sel(lead_time=6 * HOUR).temperature_2m == lag % 24).all()
+    assert found.init_time.values.max() == T0 - 24 * HOUR
+    leads = found.lead_time.values[found.temperature_2m.notnull().any(["init_time", "station", "ensemble_member"]).values] / HOUR
+    assert leads.max() == 36 - lag
+
+
 def test_nothing_from_the_present_or_the_future_is_history(root: Root, manifest: Manifest) -> None:
     inits = T0 + np.arange(-3, 4) * 24 * HOUR
     file_forecasts(root, manifest, forecasts(inits[:3], [0, 6]), "202502")
