@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_catalog.grids import to_stations
 from data_catalog.settings import load_settings
 from data_catalog.simulated.centres import Centre, Forecast
 from data_catalog.simulated.climate import Climate
 from data_catalog.simulated.simulator import Simulator
+from data_catalog.simulated.view import Hourly
 from data_catalog.simulated.weather import Bases, Faults
 from data_catalog.sources import registry
 from data_catalog.sources.simulated import GLOBAL_EPS, REGIONAL_EPS
@@ -27,6 +32,22 @@ def test_a_forecast_is_a_function_of_its_arguments(climate: Climate, few_cells: 
     for name, values in first.items():
         assert np.array_equal(values, again[name], equal_nan=True)
         assert not np.array_equal(values, other[name], equal_nan=True)
+
+
+@given(st.sets(st.integers(1, 240), min_size=1, max_size=4), st.sampled_from(["2024-01-22T06", "2024-09-06T00"]))
+def test_an_hour_alone_is_bit_for_bit_the_hour_in_a_run(climate: Climate, few_cells: Bases, leads: set[int], init: str) -> None:
+    forecast = Forecast.of(climate, 1, Centre(3, 2, 0.5, 1.0, Faults(wet=0.2)), np.datetime64(init))
+    whole = run_of(climate, few_cells, init)
+    alone = forecast.hourly(forecast.init + np.array(sorted(leads), dtype=np.float64), few_cells)
+    for position, lead in enumerate(sorted(leads)):
+        assert np.array_equal(alone.rain[position], whole.rain[lead - 1])
+        assert np.array_equal(alone.short_wave[position], whole.short_wave[lead - 1])
+
+
+@lru_cache
+def run_of(climate: Climate, bases: Bases, init: str) -> Hourly:
+    forecast = Forecast.of(climate, 1, Centre(3, 2, 0.5, 1.0, Faults(wet=0.2)), np.datetime64(init))
+    return forecast.hourly(forecast.init + np.arange(1.0, 241.0), bases)
 
 
 def test_more_members_leave_the_first_ones_as_they_are(climate: Climate, few_cells: Bases) -> None:

@@ -34,8 +34,8 @@ def test_rain_falls_by_month_day_and_hour_as_at_hanoi(record: dict[str, np.ndarr
     assert 22 < (daily >= 16).sum(axis=1).mean() < 36
     assert 4 < (daily >= 50).sum(axis=1).mean() < 10
     assert 0.4 < (daily >= 100).sum(axis=1).mean() < 2.5
-    assert measure.wet_after(daily, measure.SUMMER, True).value == pytest.approx(0.60, abs=0.08)
-    assert measure.wet_after(daily, measure.SUMMER, False).value == pytest.approx(0.41, abs=0.08)
+    assert measure.wet_after(daily, measure.SUMMER, True).value == pytest.approx(0.62, abs=0.06)
+    assert measure.wet_after(daily, measure.SUMMER, False).value == pytest.approx(0.40, abs=0.07)
     assert measure.wet_after(daily, measure.WINTER, False).value == pytest.approx(0.12, abs=0.06)
     assert 90 < np.median(measure.yearly_maximum(rain, 24)) < 210
     assert 30 < np.median(measure.yearly_maximum(rain, 1)) < 65
@@ -80,8 +80,8 @@ def test_late_winter_is_damp(record: dict[str, np.ndarray]) -> None:
 @pytest.mark.slow
 def test_neighbouring_cells_share_their_rain_as_far_as_showers_reach(truth: Truth, cells: Bases) -> None:
     hour, day = measure.cell_correlations(truth, [2019, 2020], (1, 2, 4, 8), cells, 33)
-    assert hour.value == pytest.approx([0.64, 0.40, 0.21, 0.06], abs=0.08)
-    assert day.value == pytest.approx([0.87, 0.72, 0.49, 0.20], abs=0.12)
+    assert hour.value == pytest.approx([0.64, 0.40, 0.21, 0.06], abs=0.05)
+    assert day.value == pytest.approx([0.87, 0.72, 0.49, 0.20], abs=0.08)
 
 
 @pytest.mark.slow
