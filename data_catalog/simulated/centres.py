@@ -10,6 +10,7 @@ where d = 1 would be a perfect ensemble and smaller ones are too narrow.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from data_catalog.simulated.skill import correlation, known_together, member_noi
 from data_catalog.simulated.slots import Kind, Sight
 from data_catalog.simulated.view import View
 from data_catalog.simulated.weather import Bases, Faults
+
+_BLOCK: Final = 2_000_000
+"""Values that are worked on at once: hours times members times points. A run of 51 members then needs half a gigabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +113,23 @@ class Forecast(View):
             (the first lead's interval begins at 0); at lead 0 both are NaN.
         """
         leads = np.array(lead_hours)
-        hourly = self.hourly(self.init + np.arange(1.0, leads[-1] + 1.0), bases)
-        found = self.instants(self.init + leads.astype(np.float64), bases, hourly.at(np.maximum(leads - 1, 0)))
-        found["precipitation_amount"] = _over_steps(hourly.rain, leads)
-        steps = np.diff(leads, prepend=0).astype(np.float64)[:, None, None]
+        a_block = max(_BLOCK // (self.members * bases.points.size), 24)  # hours
+        starts = np.flatnonzero(np.diff(np.maximum(leads - 1, 0) // a_block)) + 1
+        pieces, before = [], 0
+        for block in np.split(leads, starts):
+            pieces.append(self._block(block, before, bases))
+            before = int(block[-1])
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
+    def _block(self, leads: np.ndarray, before: int, bases: Bases) -> dict[str, Floats]:
+        """The same of leads in a row; ``before`` is the lead before the first."""
+        hourly = self.hourly(self.init + np.arange(before + 1.0, max(leads[-1], before + 1) + 1.0), bases)
+        last = hourly.at(np.maximum(leads - before - 1, 0))
+        found = self.instants(self.init + leads.astype(np.float64), bases, last)
+        found["precipitation_amount"] = _over_steps(hourly.rain, leads, before)
+        steps = np.diff(leads, prepend=before).astype(np.float64)[:, None, None]
         with np.errstate(invalid="ignore"):
-            found["downward_short_wave_radiation_flux_surface"] = _over_steps(hourly.short_wave, leads) / steps
+            found["downward_short_wave_radiation_flux_surface"] = _over_steps(hourly.short_wave, leads, before) / steps
         return {name: np.asarray(values, dtype=np.float32) for name, values in found.items()}
 
 
@@ -176,12 +191,11 @@ class Attainable(View):
         return Sight(self.seed, self._OWNER, centres, self.init, self.members, 1.0).events(kind, slot)
 
 
-def _over_steps(hourly: Floats, leads: np.ndarray) -> Floats:
-    """Sums from the lead before to each lead, shape (lead, member, point); NaN at lead 0."""
+def _over_steps(hourly: Floats, leads: np.ndarray, before: int) -> Floats:
+    """Sums from the lead before to each lead, shape (lead, member, point), of hours after ``before``; NaN at lead 0."""
     total = np.full((leads.size, *hourly.shape[1:]), np.nan)
-    before = 0
-    for number, lead in enumerate(leads):
-        if lead > before:
-            total[number] = hourly[before:lead].sum(axis=0)
-        before = lead
+    begins = np.concatenate([[before], leads[:-1]]) - before
+    for number, (begin, end) in enumerate(zip(begins, leads - before, strict=True)):
+        if end > begin:
+            total[number] = hourly[begin:end].sum(axis=0)
     return total
