@@ -298,6 +298,11 @@ def backfill(
     start: Annotated[str, typer.Option("--from", metavar="T", help="First cycle, UTC.", show_default=False)],
     stop: Annotated[str, typer.Option("--to", metavar="T", help="Last cycle, UTC.", show_default=False)],
     every: Annotated[int, typer.Option("--every", min=1, max=24, help="Hours between cycles.")] = 24,
+    on: Annotated[
+        str,
+        typer.Option("--on", metavar="PLACE", help="here, dask (on this machine), tcp://HOST:PORT (a scheduler) or prefect (a work pool)."),
+    ] = "here",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes of --on dask.")] = 2,
     root: RootOption = None,
     profile: ProfileOption = None,
     as_json: JsonOption = False,
@@ -307,9 +312,24 @@ def backfill(
 
     settings = settings_from(root=root, profile=profile)
     with progress_bar() as progress:
-        report, text = backfill_command(settings, parse_time(start), parse_time(stop), every, progress)
+        report, text = backfill_command(settings, parse_time(start), parse_time(stop), every, on, workers, progress)
     emit(report, as_json, text)
     raise typer.Exit(FAILED if report["failed"] else DEGRADED if report["degraded"] else DONE)
+
+
+@app.command()
+def deploy(
+    file: Annotated[Path, typer.Option("--file", metavar="FILE", help="What runs when.")] = Path("prefect.yaml"),
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell a Prefect server (PREFECT_API_URL) which flows run when, with their work pool and queues."""
+    settings_from(root=root)
+    from pipelines.deploy import deploy as apply
+
+    made = apply(file)
+    text = "\n  ".join([f"{len(made['deployments'])} deployments at {made['server']}:", *made["deployments"]])
+    emit(made, as_json, f"{text}\nNext: prefect worker start --pool {made['pools'][0]}")
 
 
 @app.command()

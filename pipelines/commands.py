@@ -22,7 +22,6 @@ from pipelines.cycle import CycleReport, cycle_datasets, newest_due, now, run_cy
 from pipelines.inputs import key_time
 from pipelines.render import table
 
-HOUR = np.timedelta64(1, "h")
 SPARE_DAYS: Final = 12
 """Days of simulated history before those a cycle learns from: the forecasts that verify on the first of them."""
 
@@ -50,20 +49,30 @@ def default_init_time(settings: Settings) -> np.datetime64:
 
 
 def run_command(settings: Settings, init_time: np.datetime64 | None, cutoff: float | None, progress: Progress) -> CycleReport:
-    """Make the simulated atmosphere where it is the source, then run the cycle: as a Prefect flow where a server is named."""
+    """Run a cycle: as a Prefect flow where a server is named, else here."""
     chosen = default_init_time(settings) if init_time is None else init_time
+    if os.environ.get("PREFECT_API_URL"):
+        from pipelines.flows import cycle_flow
+
+        return cast("CycleReport", cycle_flow(settings.model_dump(mode="json"), cycle_key(chosen), cutoff))
+    return run_here(settings, chosen, cutoff, progress)
+
+
+def run_here(settings: Settings, init_time: np.datetime64, cutoff: float | None, progress: Progress) -> CycleReport:
+    """Make the simulated atmosphere where it is the source, then run the cycle."""
+    simulate_where_asked(settings, init_time, progress)
+    return run_cycle(settings, init_time, cutoff_hours=cutoff, progress=progress)
+
+
+def simulate_where_asked(settings: Settings, init_time: np.datetime64, progress: Progress) -> None:
+    """Make a cycle of the simulated atmosphere and what it learns from, where a cycle reads that."""
     with Manifest.open(settings.manifest) as manifest:
         datasets = cycle_datasets(settings, manifest)
     known = registry.grid_sources(settings)
     if any(name in known and known[name].spec.simulated for name in datasets):
         from pipelines.simulate import simulate
 
-        simulate(settings, chosen, history_days=settings.training_days + SPARE_DAYS, progress=progress)
-    if os.environ.get("PREFECT_API_URL"):
-        from pipelines.flows import cycle_flow
-
-        return cycle_flow(settings.model_dump(mode="json"), cycle_key(chosen), cutoff)
-    return run_cycle(settings, chosen, cutoff_hours=cutoff, progress=progress)
+        simulate(settings, init_time, history_days=settings.training_days + SPARE_DAYS, progress=progress)
 
 
 # --- import, simulate, ingest, observe, backfill -----------------------------------------------------------------------------------
@@ -180,25 +189,15 @@ def observe_command(
 
 
 def backfill_command(
-    settings: Settings, start: np.datetime64, stop: np.datetime64, every: int, progress: Progress
+    settings: Settings, start: np.datetime64, stop: np.datetime64, every: int, on: str, workers: int, progress: Progress
 ) -> tuple[dict[str, Any], str]:
     """Run every cycle of a period, each on its own."""
-    if stop < start:
-        raise ConfigurationError(f"--to {cycle_key(stop)} lies before --from {cycle_key(start)}; swap them.")
-    cycles = np.arange(start, stop + 1, every * HOUR)
-    result: dict[str, Any] = {"done": [], "degraded": [], "failed": {}}
-    for number, init_time in enumerate(cycles):
-        progress("backfill", number, cycles.size)
-        try:
-            report = run_command(settings, init_time, None, lambda what, done, total: None)
-        except GiomuaError as error:
-            result["failed"][cycle_key(init_time)] = str(error)
-            continue
-        result["degraded" if report.degraded else "done"].append(cycle_key(init_time))
-    progress("backfill", cycles.size, cycles.size)
-    text = f"{len(result['done'])} cycles done, {len(result['degraded'])} degraded, {len(result['failed'])} failed"
-    text += "".join(f"\n  {key}: {reason}" for key, reason in result["failed"].items())
-    return result, text
+    from pipelines.backfill import backfill, cycles_between
+
+    report = backfill(settings, cycles_between(start, stop, every), on, workers, progress)
+    text = f"{len(report.done)} cycles done, {len(report.degraded)} degraded, {len(report.failed)} failed"
+    text += "".join(f"\n  {key}: {reason}" for key, reason in report.failed.items())
+    return report.as_json(), text
 
 
 def backtest_command(
