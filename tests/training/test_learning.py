@@ -13,6 +13,7 @@ from models.blend import bucket_of
 from models.registry import build
 from tests.training.archives_example import make
 from training.learning import Trained, forecast_block, learn_weights, near, scorable, training_blocks, visible
+from training.skill import held_out_scores
 
 IDS = ["climatology", "persistence", "raw_ens", "raw_one", "emos_ens", "emos"]
 PREFER = ["emos_ens", "emos"]
@@ -101,3 +102,23 @@ def test_a_trained_forecaster_takes_part_by_what_it_said_of_the_past(known: tupl
     unseen = {"oracle": Trained(build("climatology"), oracle.isel(init_time=slice(0, 5)))}
     lesson = learn_weights(pairs, [*IDS, "oracle"], [*PREFER, "oracle"], (NAME,), now, trained=unseen)
     assert lesson.states[NAME].weights[BUCKET][-1] == 0.0
+
+
+def test_a_perfect_ensemble_loses_less_than_one_per_cent():
+    """Where members and truth are drawn alike there is nothing to correct: what learning costs is small."""
+    rng = np.random.default_rng(7)
+    days, members = 240, 50
+    inits = np.datetime64("2024-01-01", "ns") + np.arange(days) * np.timedelta64(1, "D")
+    leads = np.array([24, 48], dtype="timedelta64[h]").astype("timedelta64[ns]")
+    signal = 20.0 + 4.0 * rng.normal(size=(days, 2, 2, 1))
+    drawn = np.round(signal + 1.5 * rng.normal(size=(days, 2, 2, members + 1)), 1)
+    dims = ("init_time", "lead_time", "station", "ensemble_member")
+    coords = {"init_time": inits, "lead_time": leads, "station": ["a", "b"]}
+    ensemble = xr.Dataset({NAME: (dims, drawn[..., :members].astype(np.float32))}, coords=coords)
+    observed = xr.Dataset({NAME: (dims[:-1], drawn[..., members])}, coords=coords)
+    pairs = Pairs({"ens": ensemble}, None, (NAME,), None, observed)
+    ids = ["climatology", "raw_ens", "emos_ens", "emos"]
+    lesson = learn_weights(pairs, ids, ["emos_ens", "emos"], (NAME,), inits[-1] + np.timedelta64(10, "D"))
+    rows = {r["forecaster"]: r["crps"] for r in held_out_scores(lesson, inits[-1] + np.timedelta64(10, "D"))}
+    assert rows["blend"] < 1.01 * rows["raw_ens"]
+    assert rows["blend"] < 0.6 * rows["climatology"]
