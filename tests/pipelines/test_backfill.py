@@ -28,8 +28,9 @@ def test_an_unknown_place_is_named(tmp_path: Path) -> None:
         backfill(tiny_settings(tmp_path), (KEY,), "moon")
 
 
-def test_a_scheduler_that_does_not_answer_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
     import dask
+    import distributed  # noqa: F401  # its own defaults first
 
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(ConfigurationError, match="No Dask scheduler answers"):
         backfill(tiny_settings(tmp_path), (KEY,), "tcp://127.0.0.1:9")
