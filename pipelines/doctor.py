@@ -19,13 +19,17 @@ from data_catalog.sources import registry
 from data_catalog.sources.base import FieldSource, GridSource, GridSpec, Transport
 from data_catalog.sources.transport import FolderTransport, HttpTransport
 from data_catalog.store import Root
-from pipelines.cycle import is_forecast, newest_due, now
+from pipelines.cycle import cycle_datasets, is_forecast, newest_due, now
 from pipelines.inputs import key_time
 from pipelines.networks import network_status, reach_network, render_networks
 from pipelines.publish import DATASET, latest
 from pipelines.render import table
+from training.clocks import VARIABLE, wrong_clocks
+from training.pairs import read_past
 
 HOUR = np.timedelta64(1, "h")
+CLOCK_DAYS = 30
+"""Days of observations whose hours are looked at."""
 
 
 def status_command(settings: Settings) -> tuple[dict[str, Any], str]:
@@ -123,6 +127,7 @@ def doctor_command(settings: Settings) -> tuple[dict[str, Any], str]:
             check("manifest", "ok", f"{settings.manifest}: {len(manifest.datasets())} datasets")
             _check_stores(root, manifest, check)
             _check_published(root, manifest, check)
+            _check_clocks(settings, root, manifest, check)
     except GiomuaError as error:
         check("root", "fail", str(error))
     known = registry.grid_sources(settings)
@@ -196,6 +201,27 @@ def _check_published(root: Root, manifest: Manifest, check: Any) -> None:
     newest = manifest.revisions(DATASET, latest_only=True)
     if newest and max(r.key for r in newest) > cycle_key(np.datetime64(current["init_time"].rstrip("Z"))):
         check("published", "warn", "latest.json is older than the newest published cycle; run that cycle again to repair it")
+
+
+def _check_clocks(settings: Settings, root: Root, manifest: Manifest, check: Any) -> None:
+    """Whether the observations of the last month fit the forecasts at the hours they claim."""
+    newest = manifest.revisions(DATASET, latest_only=True)
+    if not newest:
+        return
+    init_time = key_time(max(revision.key for revision in newest))
+    stations = [station.id for station in settings.load_region().operating]
+    past = read_past(root, manifest, cycle_datasets(settings, manifest), (VARIABLE,), stations, init_time, CLOCK_DAYS)
+    if past.pairs is None or past.observations is None:
+        return
+    wrong = wrong_clocks(past.pairs.sources, past.observations)
+    for shift in wrong:
+        check(
+            f"clock of {shift.station}", "warn",
+            f"its observations fit the forecasts of {shift.days} days better with times {abs(shift.hours)} h "
+            f"{'earlier' if shift.hours > 0 else 'later'}: local time filed as UTC, or another day; correct them and observe again",
+        )    # fmt: skip
+    if not wrong:
+        check("station clocks", "ok", "observations fit the forecasts best at the hours they claim")
 
 
 def _reach(settings: Settings, source: GridSource | FieldSource) -> Iterator[tuple[str, str, str]]:
