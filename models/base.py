@@ -47,6 +47,7 @@ class ForecasterSpec:
         minimum_history: Smallest number of distinct valid days of pairs that ``fit`` accepts.
         returns: Whether ``predict`` gives quantiles or members.
         needs_observations: Whether ``predict`` looks at past observations.
+        longest_lead: Hours, beyond which it has no forecast (NaN).
     """
 
     id: str
@@ -57,6 +58,7 @@ class ForecasterSpec:
     minimum_history: int = 0
     returns: Literal["quantile", "ensemble_member"] = "quantile"
     needs_observations: bool = False
+    longest_lead: float = np.inf
 
 
 @dataclass(frozen=True, eq=False)

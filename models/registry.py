@@ -21,6 +21,7 @@ _SINGLE: Final[Mapping[str, str]] = MappingProxyType(
         "csgd": "models.statistical.csgd:Csgd",
         "drn": "models.neural.drn:Drn",
         "bqn": "models.neural.bqn:Bqn",
+        "shortrange": "models.neural.shortrange:ShortRange",
     }
 )
 """One forecaster an id; imported when built."""

@@ -23,7 +23,7 @@ from models.statistical.shared import DAY, Shape, array_of, season, shape_of
 _LIMIT: Final = 5.0  # standard deviations at which a predictor is cut off: beyond it a correction stays as it is there
 _AUXILIARY: Final = 12  # other variables at most
 _GROUND: Final = ("latitude", "longitude", "elevation")
-_RECENT: Final = ("newest", "tendency", "error_size", *(f"error_{h:g}d" for h in HALF_LIVES))
+_RECENT: Final = ("newest", "tendency", "error_now", "error_size", *(f"error_{h:g}d" for h in HALF_LIVES))
 
 
 class Cases(NamedTuple):
@@ -123,6 +123,7 @@ def cases_of(
     common = {"pool": of_scale["pool"]}
     common |= {n: c for n, c in of_location.items() if _plain(n) and not any(n.endswith(f"_{s}") for s in sources)}
     common |= {n: of_scale[n] for n in ("error_size", "between", "station_size") if n in of_scale}
+    common["error_now"] = _error_now(inputs, name, design.pool, shape)
     waves = season(valid_time, 2)
     hour = 2.0 * np.pi * ((valid_time - valid_time.astype("datetime64[D]")) / DAY)
     clock = [f(m * hour) for m in (1, 2) for f in (np.sin, np.cos)]
@@ -153,6 +154,25 @@ def cases_of(
 def _plain(name: str) -> bool:
     """Whether a predictor of the location is one for a network: no constant, hinge, season, product or second copy."""
     return not name.startswith(("constant", "pool", "hinge", "season", "source_", *_GROUND)) and not name.endswith("_pool")
+
+
+def _error_now(inputs: Inputs, name: str, pool: np.ndarray, shape: Shape) -> np.ndarray:
+    """(T, L, P) what is observed at each init_time less the newest pooled forecast of it, on the power scale; NaN where unknown."""
+    frame, size = inputs.frame, pool.shape
+    if inputs.place_dims != (STATION,) or inputs.observations is None or name not in inputs.observations:
+        return np.full(size, np.nan)
+    if f"{name}_interval" in inputs.observations:  # such a report need not be of the forecast's interval
+        return np.full(size, np.nan)
+    inits, leads = np.atleast_1d(frame[INIT_TIME].values), np.atleast_1d(frame[LEAD_TIME].values)
+    seen = shape.forward(torch.as_tensor(inputs.observed_at(name, inits[:, None]))).numpy()[:, 0]  # (T, P)
+    order = np.argsort(inits, kind="stable")
+    said = np.full(seen.shape, np.nan)
+    for column, lead in sorted(enumerate(leads), key=lambda pair: pair[1]):
+        place = np.minimum(np.searchsorted(inits[order], inits - lead), len(inits) - 1)
+        earlier = order[place]
+        found = np.where((inits[earlier] == inits - lead)[:, None], pool[earlier, column], np.nan)
+        said = np.where(np.isfinite(said), said, found)
+    return np.broadcast_to((seen - said)[:, None], size)
 
 
 def _mean_over_sources(inputs: Inputs, name: str, size: tuple[int, ...]) -> np.ndarray:

@@ -14,20 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Final, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
-from data_catalog.dimensions import INIT_TIME, LEAD_TIME
+from data_catalog.dimensions import INIT_TIME, LEAD_TIME, STATION
 from models.base import LEVELS, ForecasterSpec, Inputs, NotFittedError, Pairs, check_state
-from models.neural.features import Scaling, auxiliary_of, cases_of
+from models.neural.features import Cases, Scaling, auxiliary_of, cases_of
 from models.neural.network import Dropout, Sizes, StationNetwork, hidden_dropout, without_some
 from models.neural.trainer import Batch, Epoch, Hooks, Table, Training, load_arrays, members_and_folds, state_arrays, train
 from models.statistical.joint import JointEmos
-from models.statistical.predictors import training_of
+from models.statistical.predictors import Design, training_of
 from models.statistical.shared import Shape, answer, device_of, wanted
 
 Part = TypeVar("Part", Sizes, Training, Dropout)
@@ -62,6 +62,24 @@ class Learned:
     scaling: Scaling
     network: StationNetwork
     curve: tuple[Epoch, ...] = ()
+
+
+class Gathered(NamedTuple):
+    """What is learned from, N rows.
+
+    Attributes:
+        cases: Predictors.
+        names: Of the common ones.
+        y: (N,) observation on the power scale.
+        location: (N, M) of what each member corrects.
+        scale: (N, M) likewise.
+    """
+
+    cases: Cases
+    names: tuple[str, ...]
+    y: np.ndarray
+    location: np.ndarray
+    scale: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,23 +170,41 @@ class StationForecaster:
         return self
 
     def _learn(self, pairs: Pairs, name: str) -> Learned:
-        shape, device = self.base.shape(name), device_of(self.device)
-        training = training_of(pairs, name, shape.power, shape.lower)
-        fold, learns = members_and_folds(_days(pairs, training.y.shape), self.sizes.members, self.training.seed)
-        without = [self.base.without(pairs, name, held.reshape(training.y.shape)) for held in ~learns.T]  # what each member corrects
-        y, mu, sigma = training.y.reshape(-1, 1), *(np.stack([w[i].ravel() for w in without], axis=1) for i in (0, 1))  # (N, M)
-        frame, auxiliary = training.frame, auxiliary_of(pairs, name)
-        cases, names = cases_of(pairs, name, training.design, shape, frame.leads, frame.stations, frame.sources, auxiliary)
-        rows = np.flatnonzero(np.isfinite(y[:, 0]) & np.isfinite(mu).all(axis=1))
-        scaling = Scaling.learn(names, auxiliary, cases, rows)
-        cases = scaling.apply(cases)
-        head = self.head(shape)
-        columns = {part: column[rows] for part, column in cases._asdict().items()} | head.columns(y[rows], mu[rows], sigma[rows])
+        shape, device, frame = self.base.shape(name), device_of(self.device), self.base.learned_[name].frame
+        fold, learns = members_and_folds(_days(pairs), self.sizes.members, self.training.seed)
+        gathered = self._gather(pairs, name, learns)
+        repeats = len(gathered.y) // len(fold)
+        rows = np.flatnonzero(np.isfinite(gathered.y) & np.isfinite(gathered.location).all(axis=1))
+        scaling = Scaling.learn(gathered.names, auxiliary_of(pairs, name), gathered.cases, rows)
+        cases, head = scaling.apply(gathered.cases), self.head(shape)
+        columns = {part: column[rows] for part, column in cases._asdict().items()}
+        columns |= head.columns(gathered.y[rows, None], gathered.location[rows], gathered.scale[rows])
+        columns |= {"fold": np.tile(fold, repeats)[rows], "learns": np.tile(learns, (repeats, 1))[rows]}
         network = self._network(scaling, len(frame.leads), len(frame.stations), head)
         recent = torch.as_tensor(scaling.recent, dtype=torch.float32, device=device)
         task = _Task(network, head, recent, len(frame.stations), self.sizes, self.dropout)
-        curve = train(task, Table({**columns, "fold": fold[rows], "learns": learns[rows]}), self.training, self.hooks.under(name), device)
+        curve = train(task, Table(columns), self.training, self.hooks.under(name), device)
         return Learned(scaling, network.cpu().eval(), tuple(curve))
+
+    def _gather(self, pairs: Pairs, name: str, learns: np.ndarray) -> Gathered:
+        """Predictors, observations, and the EMOS that each member corrects, learned without what the member is not shown.
+
+        Args:
+            pairs: What :meth:`fit` sees.
+            name: Variable.
+            learns: (T L S, M) bool.
+        """
+        shape = self.base.shape(name)
+        training = training_of(pairs, name, shape.power, shape.lower)
+        without = [self.base.without(pairs, name, held.reshape(training.y.shape)) for held in ~learns.T]
+        location, scale = (np.stack([w[i].ravel() for w in without], axis=1) for i in (0, 1))
+        cases, names = self._cases(pairs, name, training.design, auxiliary_of(pairs, name))
+        return Gathered(cases, names, training.y.ravel(), location, scale)
+
+    def _cases(self, inputs: Inputs, name: str, design: Design, auxiliary: tuple[str, ...]) -> tuple[Cases, tuple[str, ...]]:
+        """Predictors of every case, and the names of the common ones."""
+        frame = self.base.learned_[name].frame
+        return cases_of(inputs, name, design, self.base.shape(name), frame.leads, frame.stations, frame.sources, auxiliary)
 
     def _network(self, scaling: Scaling, leads: int, stations: int, head: Head) -> StationNetwork:
         common, sources = scaling.common.shape[1], (scaling.sources.shape[1], scaling.sources.shape[2])
@@ -185,20 +221,23 @@ class StationForecaster:
             raise NotFittedError(f"{self.id} has not been fitted: call fit first.")
         return answer(inputs, {name: self._quantiles(inputs, name) for name in wanted(inputs, self.learned_)})
 
+    def _anchored(self, inputs: Inputs, name: str) -> tuple[Cases, np.ndarray, np.ndarray]:
+        """Predictors, and location and scale (T L P,) of what is corrected; NaN where there is no forecast."""
+        location, scale, design = self.base.parameters(inputs, name)
+        cases, _ = self._cases(inputs, name, design, tuple(str(a) for a in self.learned_[name].scaling.auxiliary))
+        return cases, location.ravel(), scale.ravel()
+
     def _quantiles(self, inputs: Inputs, name: str) -> np.ndarray:
         """(T L P, Q) in the variable's units."""
-        learned, shape, frame = self.learned_[name], self.base.shape(name), self.base.learned_[name].frame
-        location, scale, design = self.base.parameters(inputs, name)
-        auxiliary = tuple(str(a) for a in learned.scaling.auxiliary)
-        cases, _ = cases_of(inputs, name, design, shape, frame.leads, frame.stations, frame.sources, auxiliary)
-        cases = learned.scaling.apply(cases)
-        mu, sigma = torch.as_tensor(location.ravel()), torch.as_tensor(scale.ravel())
-        head, found = self.head(shape), np.full((len(mu), len(LEVELS)), np.nan)
-        there = np.flatnonzero(np.isfinite(location.ravel()))
+        learned, head = self.learned_[name], self.head(self.base.shape(name))
+        cases, location, scale = self._anchored(inputs, name)
+        columns = learned.scaling.apply(cases)._asdict()
+        mu, sigma, found = torch.as_tensor(location), torch.as_tensor(scale), np.full((len(location), len(LEVELS)), np.nan)
+        there = np.flatnonzero(np.isfinite(location))
         with torch.no_grad():
             for first in range(0, len(there), _ROWS):
                 rows = there[first : first + _ROWS]
-                outputs = learned.network({part: torch.from_numpy(column[rows]) for part, column in cases._asdict().items()})
+                outputs = learned.network({part: torch.from_numpy(column[rows]) for part, column in columns.items()})
                 found[rows] = head.quantiles(outputs.double(), mu[rows], sigma[rows]).mean(dim=0).numpy()
         return found
 
@@ -236,7 +275,7 @@ def _taken(kind: type[Part], parameters: dict[str, Any]) -> Part:
     return kind(**{name: parameters.pop(name) for name in kind.__dataclass_fields__ if name in parameters})
 
 
-def _days(inputs: Inputs, size: tuple[int, ...]) -> np.ndarray:
-    """(T L P,) valid day of every case, whole numbers."""
-    valid_time = inputs.frame["valid_time"].transpose(INIT_TIME, LEAD_TIME).values
-    return np.broadcast_to(valid_time.astype("datetime64[D]").astype(np.int64)[:, :, None], size).ravel()
+def _days(pairs: Pairs) -> np.ndarray:
+    """(T L S,) valid day of every case, whole numbers."""
+    valid_time = pairs.frame["valid_time"].transpose(INIT_TIME, LEAD_TIME).values
+    return np.repeat(valid_time.astype("datetime64[D]").astype(np.int64).ravel(), pairs.frame.sizes[STATION])

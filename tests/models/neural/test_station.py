@@ -1,0 +1,166 @@
+"""drn, bqn and shortrange: what they are before training, what they learn, and that their distributions are distributions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.base import ForecasterError, Inputs, Pairs
+from models.neural.bqn import Bernstein, bernstein
+from models.neural.drn import Drn, LocationScale
+from models.neural.shortrange import ShortRange
+from models.neural.station import Head, StationForecaster
+from models.neural.trainer import Epoch, Hooks
+from models.registry import build
+from models.scores.crps import crps_quantiles
+from models.statistical.shared import Shape
+from tests.models.contract import cycles, same, training
+from tests.models.statistical.worlds import crps, ensemble, part
+
+SHAPES = {
+    "logistic": Shape("logistic"),
+    "wind": Shape("normal", "truncated", 0.0, None),
+    "humidity": Shape("normal", "truncated", 0.0, 100.0),
+    "cloud": Shape("normal", "censored", 0.0, 100.0),
+    "rain": Shape("logistic", "censored", 0.0, None, 0.5),
+}
+
+
+def heads(shape: Shape) -> tuple[Head, Head]:
+    return LocationScale(shape), Bernstein(shape)
+
+
+@pytest.mark.parametrize("forecaster_id", ["drn", "bqn"])
+def test_untrained_it_is_the_joint_emos(forecaster_id: str):
+    found = build(forecaster_id, epochs=0).fit(training()).predict(cycles())
+    base = build("emos").fit(training()).predict(cycles())
+    assert set(found.data_vars) == set(base.data_vars)
+    for name in base.data_vars:
+        np.testing.assert_allclose(found[name].values, base[name].values, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("forecaster_id", ["drn", "bqn"])
+def test_it_learns_from_another_variable_what_the_emos_cannot(forecaster_id: str):
+    pairs = ensemble(days=240, stations=3, seed=5)
+    rng = np.random.default_rng(6)
+    cloud = rng.uniform(0.0, 100.0, size=pairs.observed["temperature_2m"].shape)
+    observed = pairs.observed.assign(temperature_2m=pairs.observed["temperature_2m"] - 4.0 * np.abs(cloud / 100.0 - 0.5) * (cloud < 50))
+    cover = pairs.observed["temperature_2m"].copy(data=cloud).expand_dims(ensemble_member=1, axis=-1)
+    source = pairs.sources["x"].drop_vars("ensemble_member", errors="ignore")
+    sources = {"x": source, "y": cover.to_dataset(name="total_cloud_cover_atmosphere")}
+    world = Pairs(sources=sources, observed=observed, targets=("temperature_2m",))
+    learned, later = part(world, 0, 180), part(world, 180, 240)
+    learned, later = (replace(one, targets=("temperature_2m",)) for one in (learned, later))
+    truth = later.observed["temperature_2m"].values
+    scores = {
+        name: crps(build(name).fit(learned).predict(Inputs(later.sources, targets=later.targets))["temperature_2m"].values, truth).mean()
+        for name in ("emos", forecaster_id)
+    }
+    assert scores[forecaster_id] < 0.97 * scores["emos"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    shape=st.sampled_from(sorted(SHAPES)),
+    outputs=st.lists(st.floats(-30.0, 30.0), min_size=9, max_size=9),
+    location=st.floats(-3.0, 12.0),
+    scale=st.floats(0.05, 8.0),
+)
+def test_quantiles_are_in_order_and_within_bounds_whatever_is_said(shape: str, outputs: list[float], location: float, scale: float):
+    kind = SHAPES[shape]
+    mu, sigma = torch.tensor([location], dtype=torch.float64), torch.tensor([scale], dtype=torch.float64)
+    for head in heads(kind):
+        said = torch.tensor(outputs[: head.outputs], dtype=torch.float64)[None, None]
+        found = head.quantiles(said, mu, sigma)[0, 0]
+        assert bool(torch.isfinite(found).all())
+        assert bool((found.diff() >= 0).all())
+        assert kind.lower is None or float(found.min()) >= kind.lower
+        assert kind.upper is None or float(found.max()) <= kind.upper
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES))
+def test_the_loss_is_the_crps_of_the_quantiles(name: str):
+    """Up to the unit, and for the location and scale on the power scale; the loss of bqn takes fewer levels."""
+    shape = SHAPES[name]
+    rng = np.random.default_rng(1)
+    mu, sigma = rng.uniform(1.0, 6.0, size=(40, 1)), rng.uniform(0.5, 2.0, size=(40, 1))
+    y = np.maximum(mu + sigma * rng.normal(size=mu.shape), 0.0)
+    for head in heads(shape):
+        batch = {key: torch.from_numpy(column) for key, column in head.columns(y, mu, sigma).items()}
+        outputs = torch.from_numpy(0.4 * rng.normal(size=(1, 40, head.outputs)))
+        loss = head.crps(outputs.float(), batch)[0].numpy()
+        power = shape.power if isinstance(head, LocationScale) else 1.0
+        q = head.quantiles(outputs, torch.from_numpy(mu[:, 0]), torch.from_numpy(sigma[:, 0]))[0].numpy() ** power
+        exact = crps_quantiles(q, (y[:, 0] ** (1.0 / shape.power)) ** power)
+        ratio = loss / exact
+        tolerance = 0.01 if isinstance(head, LocationScale) else 0.06
+        np.testing.assert_allclose(ratio, np.median(ratio), rtol=tolerance)
+
+
+def test_bernstein_polynomials_sum_to_one_and_equal_steps_are_a_line():
+    levels = np.linspace(0.001, 0.999, 50)
+    basis = bernstein(levels)
+    np.testing.assert_allclose(basis.sum(axis=1), 1.0)
+    np.testing.assert_allclose(basis @ np.linspace(0.0, 1.0, basis.shape[1]), levels, atol=1e-12)
+
+
+def test_the_record_of_a_run():
+    seen: list[Epoch] = []
+    forecaster = Drn(epochs=2, hidden=8)
+    forecaster.hooks = Hooks(on_epoch=seen.append)
+    forecaster.fit(replace(training(), targets=("temperature_2m",)))
+    assert forecaster.options()["hidden"] == 8
+    assert [row["epoch"] for row in forecaster.history] == [0.0, 1.0, 2.0]
+    assert [row["temperature_2m_held_out"] for row in forecaster.history] == [epoch.held_out for epoch in seen]
+
+
+def test_an_unknown_parameter_lists_those_there_are():
+    with pytest.raises(ForecasterError, match="no parameter is called depth; there are members, hidden"):
+        build("drn", depth=3)
+
+
+def test_a_fit_goes_on_from_its_checkpoint(tmp_path: Path):
+    pairs = replace(training(), targets=("temperature_2m",))
+    whole = Drn(epochs=3).fit(pairs)
+    halted = Drn(epochs=3)
+
+    def stop(epoch: Epoch) -> None:
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    halted.hooks = Hooks(on_epoch=stop, checkpoint=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        halted.fit(pairs)
+    said: list[str] = []
+    resumed = Drn(epochs=3)
+    resumed.hooks = Hooks(on_event=said.append, checkpoint=tmp_path)
+    resumed.fit(pairs)
+    assert said == [f"Resumed after epoch 1 from {tmp_path / 'temperature_2m' / 'checkpoint.pt'}."]
+    assert same(resumed.predict(cycles()), whole.predict(cycles()))
+
+
+def test_without_any_source_the_short_range_goes_on_from_reports():
+    targets = ("temperature_2m", "wind_speed_10m")
+    fitted: StationForecaster = ShortRange(epochs=3).fit(replace(training(), targets=targets))
+    asked = replace(cycles(), targets=targets)
+    whole = fitted.predict(asked)
+    late = fitted.predict(replace(asked, sources={}, template=asked.frame))
+    for name in targets:
+        near = whole["lead_time"].values <= np.timedelta64(24, "h")
+        assert np.isfinite(late[name].values[:, near]).all()
+        assert np.isnan(late[name].values[:, ~near]).all()
+        width = [float((d[name].sel(quantile=0.9) - d[name].sel(quantile=0.1)).mean()) for d in (whole, late)]
+        assert width[1] > width[0]  # what is not known is not claimed
+
+
+def test_the_short_range_needs_a_short_lead():
+    pairs = training()
+    far = {name: data.isel(lead_time=[3, 4]) for name, data in pairs.sources.items()}
+    with pytest.raises(ForecasterError, match="24 h ahead, and no lead is that short"):
+        ShortRange().fit(replace(pairs, sources=far, observed=pairs.observed.isel(lead_time=[3, 4])))
