@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     decode_workers: int = Field(default=2, ge=1, le=64, description="decoding processes")
     decode_timeout: float = Field(default=120.0, gt=0, description="seconds one file may take to decode")
     training_days: int = Field(default=90, ge=10, description="days of pairs that a cycle learns from")
+    train_first: bool = Field(default=True, description="train a small network before the first cycle of the simulated atmosphere")
     members: int = Field(default=50, ge=2, le=1000, description="coupled members published")
     storage_options: dict[str, str] = Field(default_factory=dict, description="object store options: endpoint, region, credentials")
 

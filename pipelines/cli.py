@@ -361,6 +361,7 @@ def backtest(
     threshold: Annotated[
         list[float] | None, typer.Option("--threshold", help="For the Brier score; may be repeated.", show_default="by variable")
     ] = None,
+    log: Annotated[bool, typer.Option("--log/--no-log", help="Tell MLflow, under the root.")] = True,
     root: RootOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -370,12 +371,14 @@ def backtest(
     """
     from pipelines.commands import backtest_command
 
-    settings_from(root=root)
+    settings = settings_from(root=root)
     with progress_bar() as progress:
         report, text = backtest_command(
-            sources, observations, variable, train_until, test_until, refit, window, forecasters, strict, threshold or [], out, progress
-        )
+            settings, sources, observations, variable, train_until, test_until, refit, window, forecasters, strict, threshold or [], out,
+            log, progress,
+        )  # fmt: skip
     emit(report, as_json, text)
+    raise typer.Exit(DEGRADED if report["untold"] else DONE)
 
 
 @app.command()
@@ -395,6 +398,9 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A parameter of a network, e.g. epochs=20; may be repeated.", show_default=False),
     ] = None,
+    search: Annotated[
+        int, typer.Option("--search", metavar="N", min=0, help="First bring a search for the best parameters to so many trials.")
+    ] = 0,
     device: Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
     log: Annotated[bool, typer.Option("--log/--no-log", help="Tell MLflow.")] = True,
     profile: ProfileOption = None,
@@ -410,7 +416,7 @@ def train(
     settings = settings_from(root=root, profile=profile)
     chosen = ids or list(TRAINED)
     options = TrainOptions(
-        until=parse_time(until) if until else None, days=days, held_out_days=held_out, device=device, log=log,
+        until=parse_time(until) if until else None, days=days, held_out_days=held_out, device=device, search=search, log=log,
         parameters=dict.fromkeys(chosen, parse_parameters(set_ or [])),
     )  # fmt: skip
     with progress_bar() as progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -59,20 +60,25 @@ def run_command(settings: Settings, init_time: np.datetime64 | None, cutoff: flo
 
 
 def run_here(settings: Settings, init_time: np.datetime64, cutoff: float | None, progress: Progress) -> CycleReport:
-    """Make the simulated atmosphere where it is the source, then run the cycle."""
-    simulate_where_asked(settings, init_time, progress)
+    """Make the simulated atmosphere where it is the source and a first network learn from it, then run the cycle."""
+    if simulate_where_asked(settings, init_time, progress) and settings.train_first and settings.profile == "default":
+        from pipelines.train import train_first
+
+        train_first(settings, init_time, progress)
     return run_cycle(settings, init_time, cutoff_hours=cutoff, progress=progress)
 
 
-def simulate_where_asked(settings: Settings, init_time: np.datetime64, progress: Progress) -> None:
-    """Make a cycle of the simulated atmosphere and what it learns from, where a cycle reads that."""
+def simulate_where_asked(settings: Settings, init_time: np.datetime64, progress: Progress) -> bool:
+    """Make a cycle of the simulated atmosphere and what it learns from, where a cycle reads that: whether it does."""
     with Manifest.open(settings.manifest) as manifest:
         datasets = cycle_datasets(settings, manifest)
     known = registry.grid_sources(settings)
-    if any(name in known and known[name].spec.simulated for name in datasets):
+    simulated = any(name in known and known[name].spec.simulated for name in datasets)
+    if simulated:
         from pipelines.simulate import simulate
 
         simulate(settings, init_time, history_days=settings.training_days + SPARE_DAYS, progress=progress)
+    return simulated
 
 
 # --- import, simulate, ingest, observe, backfill -----------------------------------------------------------------------------------
@@ -201,6 +207,7 @@ def backfill_command(
 
 
 def backtest_command(
+    settings: Settings,
     sources: Sequence[str],
     observations: Path,
     variable: str,
@@ -212,9 +219,10 @@ def backtest_command(
     strict: bool,
     thresholds: Sequence[float],
     out: Path,
+    log: bool,
     progress: Progress,
 ) -> tuple[dict[str, Any], str]:
-    """Replay an archive; see :mod:`training.backtest`."""
+    """Replay an archive, see :mod:`training.backtest`, and tell MLflow; ``untold`` of the result says why it could not be told."""
     from training.backtest import BacktestConfig, parse_day, parse_sources, run_backtest
 
     if refit not in ("never", "monthly", "daily"):
@@ -232,15 +240,29 @@ def backtest_command(
         thresholds=tuple(thresholds),
         out=out,
     )
+    start = time.monotonic()
     found = run_backtest(config, progress)
+    untold = _log_backtest(settings, config, found, time.monotonic() - start) if log else ""
     summary = [row for row in found.rows if str(row["lead_time_hours"]) == "all"]
     result = {"rows": found.rows, "findings": list(found.findings), "files": {kind: str(path) for kind, path in found.files.items()}}
+    result["untold"] = untold
     columns = ("n", "crps", "mae", "bias", "coverage_90")
     rows = [[str(row["forecaster"]), *(_cell(row.get(column)) for column in columns)] for row in summary]
     text = table(rows, ["forecaster", *columns])
     if found.findings:
         text += "\n\n" + "\n".join(f"  - {finding}" for finding in found.findings)
-    return result, f"{text}\n\nReport: {found.files['report']}"
+    return result, "\n\n".join(part for part in (text, f"Report: {found.files['report']}", untold) if part)
+
+
+def _log_backtest(settings: Settings, config: Any, found: Any, seconds: float) -> str:
+    """Tell MLflow of a backtest; why that was not possible, in one sentence."""
+    from training.experiments import log_backtest
+
+    try:
+        log_backtest(settings, config, found, seconds)
+    except GiomuaError as error:
+        return str(error)
+    return ""
 
 
 def _cell(value: Any) -> str:

@@ -8,13 +8,14 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
 from data_catalog.archive import cycle_key
 from data_catalog.dimensions import TIME
-from data_catalog.errors import ConfigurationError, TrackingError
+from data_catalog.errors import ConfigurationError, GiomuaError, TrackingError
 from data_catalog.manifest import Manifest
 from data_catalog.settings import Settings
 from data_catalog.sources.base import Progress, silent
@@ -29,10 +30,16 @@ from training.champions import Version, enter, read_champions, save_version, ver
 from training.evaluate import by_lead, protected_cases
 from training.experiments import CARD, CURVES, HISTORY, RECORD, SCORES, code_version, environment, sync, tracking_uri
 from training.pairs import OBSERVATIONS_PREFIX, STATIONS_SUFFIX, Past, read_past
-from training.train import Trained, skill, train
+from training.search import Searched, log_search, search
+from training.train import Trained, skill, split_time, train
 
 TRAINED: Final = ("drn", "bqn")
 """What is trained when no id is given."""
+FIRST: Final = ("drn",)
+"""What a new root gets on the simulated atmosphere."""
+SMALL: Final[Mapping[str, Any]] = MappingProxyType({"members": 2, "hidden": 16, "epochs": 4})
+"""Its size: half a minute of training with the days below."""
+FIRST_DAYS: Final = 45
 CHECKPOINTS: Final = "training"
 """Folder of the local root in which a training that was killed goes on when it is started again."""
 _DAY: Final = np.timedelta64(1, "D")
@@ -50,6 +57,7 @@ class TrainReport:
         logged: What MLflow was told of.
         tracking: Where MLflow is.
         untold: Why MLflow could not be told, ``""`` when it could.
+        searched: The best parameters that a search found, its trials and score, by id.
     """
 
     trained: tuple[Mapping[str, Any], ...]
@@ -59,6 +67,7 @@ class TrainReport:
     logged: tuple[str, ...] = ()
     tracking: str = ""
     untold: str = ""
+    searched: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -75,6 +84,7 @@ class TrainOptions:
         held_out_days: See :func:`training.train.split_time`.
         parameters: By forecaster id, in place of its own.
         device: ``auto``, ``cpu`` or ``cuda``.
+        search: Bring a search for the best parameters to so many trials first; 0 for none.
         log: Whether MLflow is told.
     """
 
@@ -83,6 +93,7 @@ class TrainOptions:
     held_out_days: int | None = None
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     device: str = "auto"
+    search: int = 0
     log: bool = True
 
 
@@ -101,7 +112,7 @@ def run_training(settings: Settings, ids: Sequence[str], options: TrainOptions |
     """
     options = options or TrainOptions()
     root = Root.open(settings)
-    trained, failed = [], {}
+    trained, failed, searched = [], {}, {}
     with Manifest.open(settings.manifest) as manifest:
         until = options.until if options.until is not None else newest_time(settings, root, manifest)
         past = read_training_past(settings, root, manifest, until, options.days, progress)
@@ -112,10 +123,15 @@ def run_training(settings: Settings, ids: Sequence[str], options: TrainOptions |
     for forecaster_id in ids or TRAINED:
         started = time.time()
         try:
+            parameters = dict(options.parameters.get(forecaster_id, {}))
+            if options.search and past.pairs is not None:
+                cut = split_time(past.pairs, until, options.held_out_days)
+                found = search(settings, forecaster_id, past.pairs, cut, snapshot, options.search, fixed=parameters, progress=progress)
+                parameters |= found.parameters
+                searched[forecaster_id] = found
             made = train(
-                forecaster_id, past, until, snapshot, protected, held_out_days=options.held_out_days,
-                parameters=options.parameters.get(forecaster_id), device=options.device, checkpoints=checkpoints, simulated=simulated,
-                progress=progress,
+                forecaster_id, past, until, snapshot, protected, held_out_days=options.held_out_days, parameters=parameters,
+                device=options.device, checkpoints=checkpoints, simulated=simulated, progress=progress,
             )    # fmt: skip
         except ForecasterError as error:
             failed[forecaster_id] = str(error)
@@ -126,13 +142,38 @@ def run_training(settings: Settings, ids: Sequence[str], options: TrainOptions |
         for done in checkpoints.glob(f"{forecaster_id}-*"):
             shutil.rmtree(done, ignore_errors=True)
         trained.append(_row(version, role, made))
-    report = TrainReport(tuple(trained), failed, snapshot, cycle_key(until), tracking=tracking_uri(settings))
-    return tell(settings, root, report) if options.log and trained else report
+    report = TrainReport(
+        tuple(trained), failed, snapshot, cycle_key(until), tracking=tracking_uri(settings),
+        searched={name: {"trials": one.trials, "score": one.score, **one.parameters} for name, one in searched.items()},
+    )  # fmt: skip
+    return tell(settings, root, report, searched) if options.log and trained else report
 
 
-def tell(settings: Settings, root: Root, report: TrainReport) -> TrainReport:
+def train_first(settings: Settings, until: np.datetime64, progress: Progress = silent) -> None:
+    """Train a small network where no version is there yet, so that a new root has a champion; what goes wrong stops nothing.
+
+    Args:
+        settings: Root, region and sources.
+        until: The cycle that it will take part in; nothing later is learned from.
+        progress: Called as it goes on.
+    """
+    try:
+        if read_champions(Root.open(settings)):
+            return
+        options = TrainOptions(until=until, days=FIRST_DAYS, parameters=dict.fromkeys(FIRST, SMALL))
+        said = run_training(settings, FIRST, options, progress)
+        for why in (*said.failed.values(), said.untold):
+            if why:
+                progress(f"training: {why}", 1, 1)
+    except (GiomuaError, ForecasterError) as error:
+        progress(f"training: {error}", 1, 1)
+
+
+def tell(settings: Settings, root: Root, report: TrainReport, searched: Mapping[str, Searched]) -> TrainReport:
     """Tell MLflow; when that fails, the report says so and nothing else changes."""
     try:
+        for name, found in searched.items():
+            log_search(settings, found, name)
         return replace(report, logged=tuple(sync(settings, root)))
     except TrackingError as error:
         return replace(report, untold=str(error))
@@ -344,6 +385,10 @@ def render_trained(report: TrainReport) -> str:
         lines.append(f"{row['forecaster']} {row['version']} is the {row['role']} ({row['seconds']:.1f} s)")
         lines.append(f"  held-out skill: {gains or 'none could be given'}")
         lines.append(f"  {row['folder']}")
+    lines += [
+        f"{name}: best of {found['trials']} trials, CRPS {100 * (found['score'] - 1):+.1f} % against emos before the held-out days"
+        for name, found in report.searched.items()
+    ]
     lines += [f"{name} could not be trained: {reason}" for name, reason in report.failed.items()]
     if report.untold:
         lines.append(report.untold)

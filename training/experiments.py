@@ -14,6 +14,7 @@ import platform
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distributions, version
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 RECORD, SCORES, HISTORY, CURVES, CARD = "record.json", "scores.json", "history.json", "curves.json", "card.md"
 ASSESSMENT: Final = "assessment.md"
 BACKTESTS: Final = "giomua/backtest"
+TABLE: Final = "scores_table.json"
+_TABLES: Final = {"mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}])}
 _BATCH: Final = 900  # metrics a request; MLflow takes 1000
 _CHARACTERS: Final = 5000  # of a tag; MLflow takes 8000 in its newest form, and a note is one
 QUIET: Final[Mapping[str, str]] = {
@@ -109,15 +112,19 @@ def tracking(settings: Settings, what: str, retry: str = "giomua models --sync")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    import sqlalchemy.exc
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import sqlalchemy.exc
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
 
     uri = tracking_uri(settings)
     try:
         if not settings.mlflow_url:
             settings.local_root.mkdir(parents=True, exist_ok=True)
-        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")      # MLflow's own, about its own dependencies
+            yield MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:     # requests' errors are OSErrors
         if isinstance(error, GiomuaError):
             raise
@@ -132,7 +139,8 @@ def experiment(client: MlflowClient, settings: Settings, name: str, note: str) -
     if found is not None:
         return str(found.experiment_id)
     place = None if settings.mlflow_url else (settings.local_root / "mlartifacts" / name).absolute().as_uri()
-    return str(client.create_experiment(name, artifact_location=place, tags={"mlflow.note.content": note, "project": "giomua"}))
+    tags = {"mlflow.note.content": note, "mlflow.experimentKind": "custom_model_development", "project": "giomua"}
+    return str(client.create_experiment(name, artifact_location=place, tags=tags))
 
 
 def _log(
@@ -204,7 +212,7 @@ def log_version(client: MlflowClient, settings: Settings, root: Root, one: Versi
     for unfinished in client.search_runs([where], f"tags.content_hash = '{one.content_hash}'"):
         client.delete_run(unfinished.info.run_id)
     started = int(1000 * float(record["started"]))
-    run_id = str(client.create_run(where, start_time=started, run_name=one.name).info.run_id)
+    run_id = str(client.create_run(where, start_time=started, run_name=f"{one.forecaster} {one.name}").info.run_id)
     parameters = {
         "forecaster": one.forecaster,
         **{name: training[name] for name in ("until", "first", "held_out_from", "days", "sources", "targets", "stations")},
@@ -213,6 +221,7 @@ def log_version(client: MlflowClient, settings: Settings, root: Root, one: Versi
     }
     tags = {
         **_tags(one),
+        **_TABLES,
         "code": record["code"],
         "mlflow.note.content": card,
         "mlflow.user": "giomua",
@@ -220,21 +229,20 @@ def log_version(client: MlflowClient, settings: Settings, root: Root, one: Versi
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": str(record["code"]).removesuffix("-dirty"),
     }
-    metrics = [
+    metrics = _score_metrics(one.forecaster, json.loads(files[SCORES]), json.loads(files[CURVES]), record)
+    metrics += [
         (f"{variable}/epochs/{name}", row[name], int(row["epoch"]))
         for variable, rows in json.loads(files[HISTORY]).items()
         for row in rows
         for name in ("loss", "held_out")
         if row[name] is not None
     ]
-    metrics += _score_metrics(one.forecaster, json.loads(files[SCORES]), json.loads(files[CURVES]), record)
     _log(client, run_id, parameters, metrics, tags)
     _input(client, run_id, one)
-    shown = {path: data for path, data in files.items() if path not in (STATE, MODEL)}
+    shown = {path: data for path, data in files.items() if path not in (STATE, MODEL, SCORES)}
     packages = "".join(f"{name}=={number}\n" for name, number in record["environment"]["packages"].items())
     state = {f"model/{name}": files[name] for name in (STATE, MODEL)}
-    _artifacts(client, run_id, {**shown, **state, "environment.txt": packages.encode()})
-    client.log_table(run_id, _columns(json.loads(files[SCORES])), "scores_table.json")
+    _artifacts(client, run_id, {**shown, **state, TABLE: _table(json.loads(files[SCORES])), "environment.txt": packages.encode()})
     client.set_terminated(run_id, "FINISHED", end_time=started + int(1000 * record["seconds"]))
     number = _register(client, registered, one, run_id, card)
     record["mlflow"] = {"uri": tracking_uri(settings), "run_id": run_id, "model": registered, "model_version": number}
@@ -280,8 +288,10 @@ def _score_metrics(
     return found
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
+def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows as MLflow shows them: a table to sort and filter."""
+    names = list(rows[0]) if rows else []
+    return json.dumps({"columns": names, "data": [[row[name] for name in names] for row in rows]}).encode()
 
 
 def _input(client: MlflowClient, run_id: str, one: Version) -> None:
@@ -398,6 +408,7 @@ def _log_backtest(client: MlflowClient, settings: Settings, entry: Mapping[str, 
                 place = score if summary else f"by_lead_hours/{score}"
                 metrics.append((f"{row['forecaster']}/{place}", row[score], 0 if summary else int(float(row["lead_time_hours"]))))
     tags = {
+        **_TABLES,
         "code": entry["code"],
         "kind": "backtest",
         "out": entry["out"],
@@ -407,6 +418,6 @@ def _log_backtest(client: MlflowClient, settings: Settings, entry: Mapping[str, 
     }
     _log(client, run_id, parameters, metrics, tags)
     out = Path(entry["out"])
-    _artifacts(client, run_id, {n: (out / n).read_bytes() for n in ("report.html", "scores.csv", "weights.csv") if (out / n).is_file()})
-    client.log_table(run_id, _columns(entry["scores"]), "scores_table.json")
+    written = {name: (out / name).read_bytes() for name in ("report.html", "scores.csv", "weights.csv") if (out / name).is_file()}
+    _artifacts(client, run_id, {**written, TABLE: _table(entry["scores"])})
     client.set_terminated(run_id, "FINISHED", end_time=started + int(1000 * entry["seconds"]))
