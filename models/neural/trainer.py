@@ -59,11 +59,11 @@ class Training:
     """
 
     seed: int = 0
-    batch: int = 512
+    batch: int = 1024
     epochs: int = 40
-    patience: int = 6
+    patience: int = 5
     least_steps: int = 8
-    rate: float = 5e-3
+    rate: float = 1e-2
     decay: float = 1e-2
     average: float = 0.98
     window: int = 1 << 20
