@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data_catalog import bufr
 from data_catalog.observations import merge
@@ -73,6 +75,36 @@ def test_a_report_says_only_what_was_measured(simulator: Simulator) -> None:
     (report,) = bufr.read_message((messages.synop(stations, UNTIL, one), None))
     assert isinstance(report, bufr.Report)
     assert [(value.variable, round(value.value, 3)) for value in report.values] == [("temperature_2m", 31.3)]
+
+
+def steps(least: float, greatest: float, step: float) -> st.SearchStrategy[float]:
+    return st.integers(round(least / step), round(greatest / step)).map(lambda number: number * step)
+
+
+SAID = st.fixed_dictionaries(
+    {},
+    optional={
+        "temperature_2m": steps(-5, 45, 0.1), "dew_point_temperature_2m": steps(-15, 30, 0.1),
+        "pressure_reduced_to_mean_sea_level": steps(94000, 104000, 10), "visibility": steps(0, 40000, 100),
+        "total_cloud_cover_atmosphere": steps(0, 100, 1), "wind_speed_10m": steps(0, 60, 0.1), "wind_gust_10m": steps(0, 80, 0.1),
+        "wind_from_direction_10m": steps(0, 360, 1), "precipitation_amount": steps(0, 400, 0.1),
+        "downward_short_wave_radiation_flux_surface": steps(0, 1000, 1), "temperature_2m_max": steps(-5, 45, 0.1),
+    },
+)  # fmt: skip
+
+
+@given(SAID, st.sampled_from([1.0, 3.0, 6.0]))
+def test_what_synop_says_is_what_was_meant(simulator: Simulator, said: dict[str, float], length: float) -> None:
+    station = next(station for station in simulator.region.operating if station.id == "lang")
+    data = messages.synop([station], UNTIL, [{**said, "precipitation_amount_interval": length}])
+    found = bufr.read_message((data, None))
+    assert not isinstance(found, str), found
+    read = {value.variable: value for report in found for value in report.values}
+    assert set(read) == set(said)
+    for name, value in said.items():
+        assert read[name].value == pytest.approx(value, abs=1e-6), name
+    if "precipitation_amount" in said:
+        assert read["precipitation_amount"].hours == length
 
 
 def test_hours_that_are_there_are_left_as_they_are(simulator: Simulator) -> None:
