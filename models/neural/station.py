@@ -83,7 +83,7 @@ class Gathered(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _Task:
+class CorrectionTask:
     """Scores the members on what each may learn from, and on what it has not seen."""
 
     network: StationNetwork
@@ -182,7 +182,7 @@ class StationForecaster:
         columns |= {"fold": np.tile(fold, repeats)[rows], "learns": np.tile(learns, (repeats, 1))[rows]}
         network = self._network(scaling, len(frame.leads), len(frame.stations), head)
         recent = torch.as_tensor(scaling.recent, dtype=torch.float32, device=device)
-        task = _Task(network, head, recent, len(frame.stations), self.sizes, self.dropout)
+        task = CorrectionTask(network, head, recent, len(frame.stations), self.sizes, self.dropout)
         curve = train(task, Table(columns), self.training, self.hooks.under(name), device)
         return Learned(scaling, network.cpu().eval(), tuple(curve))
 
