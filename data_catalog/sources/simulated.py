@@ -92,7 +92,7 @@ class SimulatedAtmosphere(Protocol):
         ...
 
     def reports(self, since: np.datetime64, until: np.datetime64, progress: Progress = silent) -> int:
-        """Let the stations report for since < hour <= until: how many files were written now."""
+        """Let the stations report for since < hour <= until: how many hours were written now."""
         ...
 
     def observations(self, times: np.ndarray) -> xr.Dataset:
