@@ -83,17 +83,14 @@ class ShortRange(StationForecaster):
         """
         if pairs.observations is None:
             raise MissingInputError(f"{self.id} needs the series of observations, and the pairs come without.")
-        near = _near(pairs.frame)
-        if not len(near):
+        if not len(_near(pairs.frame)):
             raise ForecasterError(f"{self.id} forecasts up to {LONGEST / HOUR:g} h ahead, and no lead is that short.")
-        cut = replace(
-            pairs,
-            sources={name: data.isel({LEAD_TIME: near}) for name, data in pairs.sources.items()},
-            template=None,
-            observed=pairs.observed.isel({LEAD_TIME: near}),
-        )
         self.reports_ = {}
-        return super().fit(cut)
+        return super().fit(_short(pairs))
+
+    def past(self, pairs: Pairs) -> xr.Dataset:
+        """As of every station network, at the leads that are short enough."""
+        return super().past(_short(pairs))
 
     def predict(self, inputs: Inputs) -> xr.Dataset:
         """Quantiles up to 24 hours ahead, NaN beyond; without any source, from the reports alone.
@@ -175,6 +172,13 @@ class ShortRange(StationForecaster):
 def _near(frame: xr.Dataset) -> np.ndarray:
     """Indices of the leads that are short enough."""
     return np.flatnonzero(np.atleast_1d(frame[LEAD_TIME].values) <= LONGEST)
+
+
+def _short(pairs: Pairs) -> Pairs:
+    """The pairs at these leads."""
+    near = _near(pairs.frame)
+    sources = {name: data.isel({LEAD_TIME: near}) for name, data in pairs.sources.items()}
+    return replace(pairs, sources=sources, template=None, observed=pairs.observed.isel({LEAD_TIME: near}))
 
 
 def _with_blank(inputs: Inputs, name: str, sources: np.ndarray) -> Inputs:

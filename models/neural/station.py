@@ -169,6 +169,37 @@ class StationForecaster:
         self.learned_ = {name: self._learn(pairs, name) for name in self.base.learned_}
         return self
 
+    def past(self, pairs: Pairs) -> xr.Dataset:
+        """What would have been said of the pairs of the training, out of fold: what the weights of a blend may be learned from.
+
+        Each block of time is forecast by the member that has not seen it, on an EMOS that has not either. One member says a little less
+        than the mean of all, so that the blend trusts the network a little less than it may.
+
+        Args:
+            pairs: Those of :meth:`fit`.
+
+        Raises:
+            NotFittedError: Before :meth:`fit`.
+        """
+        if not self.learned_:
+            raise NotFittedError(f"{self.id} has not been fitted: call fit first.")
+        fold, learns = members_and_folds(_days(pairs), self.sizes.members, self.training.seed)
+        values = {}
+        for name in wanted(pairs, self.learned_):
+            learned, head, gathered = self.learned_[name], self.head(self.base.shape(name)), self._gather(pairs, name, learns)
+            columns = learned.scaling.apply(gathered.cases)._asdict()
+            found = np.full((len(fold), len(LEVELS)), np.nan)
+            known = np.isfinite(gathered.location[: len(fold)]).all(axis=1)
+            with torch.no_grad():
+                for member in range(self.sizes.members):
+                    own = np.flatnonzero((fold == member) & known)
+                    for rows in np.array_split(own, -(-len(own) // _ROWS)) if len(own) else ():
+                        said = learned.network({part: torch.from_numpy(column[rows]) for part, column in columns.items()})[member, None]
+                        mu, sigma = (torch.as_tensor(a[rows, member]) for a in (gathered.location, gathered.scale))
+                        found[rows] = head.quantiles(said.double(), mu, sigma)[0].numpy()
+            values[name] = found
+        return answer(pairs, values)
+
     def _learn(self, pairs: Pairs, name: str) -> Learned:
         shape, device, frame = self.base.shape(name), device_of(self.device), self.base.learned_[name].frame
         fold, learns = members_and_folds(_days(pairs), self.sizes.members, self.training.seed)
@@ -250,7 +281,7 @@ class StationForecaster:
         if not self.learned_:
             raise NotFittedError(f"{self.id} has not been fitted: call fit first.")
         found = {f"base/{key}": value for key, value in self.base.state().items()}
-        found |= {f"sizes/{f.name}": np.array(getattr(self.sizes, f.name)) for f in fields(Sizes)}
+        found |= {f"sizes/{f.name}": np.array(getattr(self.sizes, f.name)) for f in fields(Sizes)} | {"seed": np.array(self.training.seed)}
         for name, learned in self.learned_.items():
             found |= learned.scaling.arrays(f"{name}/scaling/") | state_arrays(learned.network, f"{name}/weights/")
         return found
@@ -258,9 +289,9 @@ class StationForecaster:
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
         """The forecaster that :meth:`state` describes."""
-        check_state(state, "base/variant", *(f"sizes/{f.name}" for f in fields(Sizes)))
+        check_state(state, "base/variant", "seed", *(f"sizes/{f.name}" for f in fields(Sizes)))
         sizes: dict[str, Any] = {f.name: int(state[f"sizes/{f.name}"]) for f in fields(Sizes)}
-        made = cls(**sizes)
+        made = cls(seed=int(state["seed"]), **sizes)
         made.base = JointEmos.from_state({k.removeprefix("base/"): v for k, v in state.items() if k.startswith("base/")})
         for name, base in made.base.learned_.items():
             scaling = Scaling.from_arrays(state, f"{name}/scaling/")

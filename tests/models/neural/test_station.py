@@ -120,6 +120,22 @@ def test_the_record_of_a_run():
     assert [row["temperature_2m_held_out"] for row in forecaster.history] == [epoch.held_out for epoch in seen]
 
 
+@pytest.mark.parametrize("kind", [Drn, ShortRange])
+def test_the_past_is_forecast_without_knowledge_of_it(kind: type[StationForecaster]):
+    pairs = replace(training(), targets=("temperature_2m",))
+    fitted = kind(epochs=4).fit(pairs)
+    past = fitted.past(pairs)["temperature_2m"]
+    truth = pairs.observed["temperature_2m"].sel(lead_time=past["lead_time"]).values
+    known = np.isfinite(truth)
+    assert np.isfinite(past.values).all()
+    assert (np.diff(past.values, axis=-1) >= 0).all()
+    inside = fitted.predict(Inputs(pairs.sources, pairs.observations, pairs.targets))["temperature_2m"].sel(lead_time=past["lead_time"])
+    scores = [crps(said.values, truth)[known].mean() for said in (past, inside)]
+    assert scores[0] > scores[1]  # in its own training a forecaster looks better than it is
+    restored = kind.from_state(fitted.state())
+    assert same(restored.past(pairs), fitted.past(pairs))
+
+
 def test_an_unknown_parameter_lists_those_there_are():
     with pytest.raises(ForecasterError, match="no parameter is called depth; there are members, hidden"):
         build("drn", depth=3)
