@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from data_catalog import faults
-from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, INIT_TIME, LEAD_TIME
+from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, GRID, INIT_TIME, LEAD_TIME
 from data_catalog.grids import to_stations
 from data_catalog.regions import Region
 from data_catalog.settings import Settings
@@ -137,6 +137,11 @@ def make(
     for prefix, members in (("", groups["stations"]), ("grid_", groups["grid"])):
         groups[f"{prefix}probabilities"] = probabilities(members, region)
         groups[f"{prefix}daily"] = daily(members.assign_coords({INIT_TIME: init_time}), region)
+    anywhere = [groups[name][[v for v in groups[name] if str(v).endswith("_city")]] for name in ("grid_probabilities", "grid_daily")]
+    placeless = [part.drop_vars(GRID, errors="ignore") for part in anywhere]
+    groups["city"] = xr.merge(placeless, compat="override", combine_attrs="drop_conflicts")
+    for name, part in zip(("grid_probabilities", "grid_daily"), anywhere, strict=True):
+        groups[name] = groups[name].drop_vars(list(part.data_vars))
     groups["risk"] = rain_risk(
         {"blend": groups["stations"].assign_coords({INIT_TIME: init_time})} | {f"raw_{n}": s for n, s in inputs.stations.sources.items()},
         {"blend": groups["grid"]} | {f"raw_{n}": s for n, s in inputs.grid.sources.items()},

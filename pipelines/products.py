@@ -83,30 +83,38 @@ def probabilities(members: xr.Dataset, region: Region) -> xr.Dataset:
 
     Returns:
         ``precipitation_amount_above(lead_time, window, threshold, places)`` in 0..1, the share of members; NaN where the spacing of the
-        leads cannot resolve the window. ``threshold_inclusive(threshold)`` says whether the threshold itself counts.
+        leads cannot resolve the window. On a grid also ``precipitation_amount_above_city(lead_time, window, threshold)``, the share in
+        which any cell centre of the city passes. ``threshold_inclusive(threshold)`` says whether the threshold itself counts. A window
+        of one hour is there where an interval of one hour is.
     """
     if RAIN not in members:
         return xr.Dataset()
     thresholds, inclusive = rain_thresholds(region)
     amounts = members[RAIN].drop_vars([c for c in ("lead_time_bounds",) if c in members.coords], errors="ignore")
     intervals = interval_hours(members)
-    shares = []
-    for hours in region.rain.windows_hours:
-        sums = window_sums(amounts, intervals, hours)
-        known = sums.notnull().all(ENSEMBLE_MEMBER)
-        passed = [
-            ((sums >= value) if counts else (sums > value)).mean(ENSEMBLE_MEMBER).where(known)
-            for value, counts in zip(thresholds, inclusive, strict=True)
-        ]
-        shares.append(xr.concat(passed, dim=THRESHOLD))
-    above = xr.concat(shares, dim=WINDOW).transpose(LEAD_TIME, WINDOW, THRESHOLD, ...).astype(np.float32)
-    above.attrs = {
+    lengths = sorted({*region.rain.windows_hours, *([1] if (intervals == 1).any() else [])})
+    about = {
         "long_name": "chance that precipitation over the window ending at valid time passes the threshold",
         "units": "1",
         "comment": "share of coupled members; missing where the spacing of lead times cannot resolve the window",
     }
-    windows = np.array(region.rain.windows_hours, dtype="timedelta64[h]").astype("timedelta64[ns]")
-    found: xr.Dataset = above.to_dataset(name=f"{RAIN}_above").assign_coords(
+    shares: dict[str, list[xr.DataArray]] = {}
+    for hours in lengths:
+        sums = window_sums(amounts, intervals, hours)
+        places = {"": sums} | ({"_city": city_maximum(sums, region)} if LATITUDE in sums.dims else {})
+        for where, values in places.items():
+            known = values.notnull().all(ENSEMBLE_MEMBER)
+            passed = [
+                ((values >= value) if counts else (values > value)).mean(ENSEMBLE_MEMBER).where(known)
+                for value, counts in zip(thresholds, inclusive, strict=True)
+            ]
+            shares.setdefault(f"{RAIN}_above{where}", []).append(xr.concat(passed, dim=THRESHOLD))
+    joined = {name: xr.concat(parts, dim=WINDOW).transpose(LEAD_TIME, WINDOW, THRESHOLD, ...) for name, parts in shares.items()}
+    found = xr.Dataset({name: values.astype(np.float32).assign_attrs(about) for name, values in joined.items()})
+    if f"{RAIN}_above_city" in found:
+        found[f"{RAIN}_above_city"].attrs["support"] = "any cell centre in the city"
+    windows = np.array(lengths, dtype="timedelta64[h]").astype("timedelta64[ns]")
+    found = found.assign_coords(
         {
             WINDOW: (WINDOW, windows, {"long_name": "length of the window ending at valid time"}),
             THRESHOLD: (THRESHOLD, thresholds, {"long_name": "amount to pass", "units": "kg m-2"}),
@@ -114,6 +122,17 @@ def probabilities(members: xr.Dataset, region: Region) -> xr.Dataset:
         }
     )
     return found.assign_attrs(citation=region.rain.citation)
+
+
+def city_maximum(sums: xr.DataArray, region: Region) -> xr.DataArray:
+    """The greatest of the city's cell centres, member by member: what "anywhere in the city" looks at; NaN where one is missing."""
+    city = sums.sel(
+        {
+            LATITUDE: slice(region.city.latitude_north, region.city.latitude_south),
+            LONGITUDE: slice(region.city.longitude_west, region.city.longitude_east),
+        }
+    )
+    return city.max([LATITUDE, LONGITUDE], skipna=False)
 
 
 def local_days(init_time: np.datetime64, leads: np.ndarray, region: Region, ends_at: str) -> tuple[np.ndarray, np.ndarray]:
@@ -159,6 +178,7 @@ def daily(members: xr.Dataset, region: Region) -> xr.Dataset:
     Returns:
         ``<VARIABLE>(day, places, quantile)``: ``precipitation_amount_day_ending_HHMM`` for the rain days, and ``temperature_2m_max``,
         ``temperature_2m_min``, ``temperature_2m_mean`` of the calendar day, from the instants there are (at least one each six hours).
+        On a grid also ``precipitation_amount_day_ending_HHMM_city(day, quantile)``, of the greatest amount at any cell centre in the city.
         ``day`` is the local date on which the day ends. NaN where the leads do not cover the whole day.
     """
     leads = lead_hours(members)
@@ -172,10 +192,14 @@ def daily(members: xr.Dataset, region: Region) -> xr.Dataset:
             picked = _at_leads(sums, leads, days, ends)
             if picked is not None:
                 name = f"{RAIN}_day_ending_{clock.replace(':', '')}"
-                found[name] = to_quantiles(picked).assign_attrs(
-                    units="kg m-2", standard_name=RAIN, cell_methods="time: sum (interval: 24 hours)",
-                    long_name=f"precipitation of the local day ending {clock}",
-                )
+                about = {
+                    "units": "kg m-2", "standard_name": RAIN, "cell_methods": "time: sum (interval: 24 hours)",
+                    "long_name": f"precipitation of the local day ending {clock}",
+                }    # fmt: skip
+                found[name] = to_quantiles(picked).assign_attrs(about)
+                if LATITUDE in picked.dims:
+                    greatest = to_quantiles(city_maximum(picked, region))
+                    found[f"{name}_city"] = greatest.assign_attrs(about | {"support": "greatest of the cell centres in the city"})
     if TEMPERATURE in members:
         found |= _daily_temperature(members[TEMPERATURE], init_time, leads, region)
     named = [array.rename(name) for name, array in found.items()]

@@ -42,6 +42,7 @@ ABOUT: Final[Mapping[str, str]] = {
     "grid_probabilities": "the same on the grid",
     "daily": "values of local days, taken per member before any quantile, at stations",
     "grid_daily": "the same on the grid",
+    "city": "the chances and the rain of local days anywhere in the city: of the greatest of its cell centres, taken per member",
     "risk": "chance that a rain day passes the duty thresholds, of the blend and of raw members, at stations and anywhere in the city",
 }
 

@@ -163,3 +163,36 @@ def test_three_hour_rules_are_unknown_where_steps_are_six_hours() -> None:
     found = rain_risk({"blend": point}, {"blend": grid}, REGION).isel(forecaster=0, station=0)
     whole = found.sel(day_end=INIT + np.timedelta64(24, "h")).precipitation_risk.values
     assert [np.isnan(p) for p in whole] == [hours < 6 for hours, _, _ in rain_rules(REGION)]
+
+
+def gridded(leads: list[int], rain: np.ndarray) -> xr.Dataset:
+    """The first of :func:`members` on a grid of two cells in the city and one far from it; (lead_time, cell, member)."""
+    found = members(leads, rain=rain[:, 0]).drop_vars("precipitation_amount")
+    city = REGION.city
+    middle = 0.5 * (city.latitude_north + city.latitude_south)
+    places = {"latitude": [middle, middle - 3.0], "longitude": [city.longitude_west, city.longitude_east, 109.0]}
+    values = np.repeat(rain[:, None].astype(np.float32), 2, axis=1)
+    return found.assign_coords(places).assign(
+        precipitation_amount=(("lead_time", "latitude", "longitude", "ensemble_member"), values)
+    )
+
+
+def test_anywhere_in_the_city_is_taken_member_by_member() -> None:
+    rain = np.zeros((9, 3, 4))
+    rain[1:, 0, 0], rain[1:, 1, 1], rain[1:, 2, 2] = 10.0, 10.0, 50.0  # 80 mm in 24 h in one cell each; the third is far away
+    rain[0] = np.nan
+    made = gridded([0, 3, 6, 9, 12, 15, 18, 21, 24], rain)
+    found = probabilities(made, REGION)
+    last = found.isel(lead_time=-1).sel(window=np.timedelta64(24, "h"), threshold=50.0)
+    assert last["precipitation_amount_above"].values[0].tolist() == [0.25, 0.25, 0.25]
+    assert float(last["precipitation_amount_above_city"]) == 0.5
+    assert found["precipitation_amount_above_city"].isel(lead_time=0).isnull().all()
+    days = daily(gridded(list(range(0, 51, 3)), np.where(np.arange(17)[:, None, None] > 0, rain[[-1]], np.nan)), REGION)
+    assert float(days["precipitation_amount_day_ending_1900_city"].sel(quantile=0.5, method="nearest").max()) == pytest.approx(40.0)
+
+
+def test_a_window_of_one_hour_is_there_where_the_leads_are() -> None:
+    hourly = probabilities(members([0, 1, 2, 3], rain=np.array([[np.nan], [80.0], [0.0], [0.0]])), REGION)
+    found = hourly["precipitation_amount_above"].sel(window=np.timedelta64(1, "h"), threshold=70.0)
+    assert found.isel(station=0).values[1:].tolist() == [1.0, 0.0, 0.0]
+    assert np.timedelta64(1, "h") not in probabilities(members([0, 3, 6], rain=np.zeros((3, 2))), REGION).window.values
