@@ -9,7 +9,7 @@ WORKERS ?= auto
 export DO_NOT_TRACK = 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install run test check bench serve page clean
+.PHONY: help install run test check bench soak serve page clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be made
@@ -37,6 +37,9 @@ check: $(READY) ## lint, types and import layers
 
 bench: $(READY) ## measure against peers; ratios of one run, written to $(ROOT)/bench.json
 	$(BIN)/python -m tests.benchmarks --json $(ROOT)/bench.json
+
+soak: $(READY) ## kill cycles and damage their inputs for an hour or two; report in $(ROOT)/soak.md
+	$(BIN)/python -m tests.soak --out $(ROOT)
 
 serve: $(READY) ## serve the published ensemble on http://127.0.0.1:8080
 	$(BIN)/giomua serve --root $(ROOT)
