@@ -31,7 +31,7 @@ from pipelines.shadow import run_shadows
 from training.champions import SHADOW, load_role, read_champions
 from training.pairs import OBSERVATIONS_PREFIX, STATIONS_SUFFIX, Past, read_past
 
-VERSION: Final = "4"
+VERSION: Final = "5"
 """Changes whenever the same inputs would give another product."""
 
 HOUR = np.timedelta64(1, "h")
