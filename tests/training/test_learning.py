@@ -9,8 +9,9 @@ import pytest
 import xarray as xr
 
 from models.base import LEVELS, Pairs
-from models.blend import bucket_of
+from models.blend import apply_blend, bucket_of
 from models.registry import build
+from models.scores.calibration import cdf_interval_quantiles
 from tests.training.archives_example import make
 from training.learning import Trained, forecast_block, learn_weights, near, scorable, training_blocks, visible
 from training.skill import held_out_scores
@@ -122,3 +123,35 @@ def test_a_perfect_ensemble_loses_less_than_one_per_cent():
     rows = {r["forecaster"]: r["crps"] for r in held_out_scores(lesson, inits[-1] + np.timedelta64(10, "D"))}
     assert rows["blend"] < 1.01 * rows["raw_ens"]
     assert rows["blend"] < 0.6 * rows["climatology"]
+
+
+def test_the_chance_of_heavy_rain_is_as_often_right_as_it_says():
+    """Ensembles of cell means against gauges within the cells, which get more and less: the chance is the gauge's, and not more."""
+    rng = np.random.default_rng(12)
+    days, members, stations, rain = 240, 10, 6, "precipitation_amount"
+    inits = np.datetime64("2024-01-01", "ns") + np.arange(days) * np.timedelta64(1, "D")
+    leads = np.array([24, 48], dtype="timedelta64[h]").astype("timedelta64[ns]")
+    weather = rng.normal(size=(days, 2, 1, 1))
+
+    def cell(noise: float, size: int) -> np.ndarray:
+        wet = 1.2 * weather + noise * rng.normal(size=(days, 2, 1, 1)) + 0.5 * rng.normal(size=(days, 2, stations, size))
+        return np.maximum(6.0 * wet, 0.0) ** 1.3
+
+    observed = np.round(cell(0.0, 1)[..., 0] * rng.gamma(1.0, 1.0, (days, 2, stations)), 1)
+    dims = ("init_time", "lead_time", "station", "ensemble_member")
+    bounds = (("lead_time", "bounds"), np.stack([leads - np.timedelta64(24, "h"), leads], axis=1))
+    coords = {"init_time": inits, "lead_time": leads, "station": [f"s{i}" for i in range(stations)], "lead_time_bounds": bounds}
+    raw = {name: cell(noise, members).astype(np.float32) for name, noise in (("a", 0.4), ("b", 0.6))}
+    sources = {name: xr.Dataset({rain: (dims, values)}, coords) for name, values in raw.items()}
+    pairs = Pairs(sources, None, (rain,), None, xr.Dataset({rain: (dims[:3], observed)}, coords))
+    ids = ["climatology", "raw_a", "raw_b", "emos_a", "emos_b", "emos", "csgd"]
+    lesson = learn_weights(pairs, ids, ids[3:], (rain,), inits[-1] + np.timedelta64(10, "D"))
+    parts = lesson.newest.quantiles[rain]
+    blended = apply_blend(lesson.newest_states[rain].only(list(parts)), list(parts.values()), np.array([24.0, 48.0]), 0.0)
+    assert lesson.block is not None
+    threshold = float(np.quantile(observed, 0.95))
+    said = 1.0 - cdf_interval_quantiles(blended.reshape(-1, len(LEVELS)), np.full(blended[..., 0].size, threshold))[1]
+    came = observed[lesson.block.rows] > threshold
+    assert said.mean() == pytest.approx(came.mean(), rel=0.3)
+    plain = 1.0 - cdf_interval_quantiles(parts["raw_a"].reshape(-1, len(LEVELS)), np.full(said.size, threshold))[1]
+    assert abs(said.mean() - came.mean()) < abs(plain.mean() - came.mean())
