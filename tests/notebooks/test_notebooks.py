@@ -79,6 +79,33 @@ def test_the_archive_is_scored(run: Run) -> None:
     assert len(shown(book, "image/png")) == 3
 
 
+def test_a_network_is_trained_on_the_archive(run: Run) -> None:
+    book = run("04")
+    text = "\n".join(shown(book, "text/plain"))
+    assert re.search(r"drn \d{8}T\d\dZ\.[0-9a-f]{12} is the champion", text)
+    assert "# drn 2025" in text
+    assert re.search(r"^temperature_2m +\d", text, flags=re.MULTILINE)
+    assert len(shown(book, "image/png")) == 2
+
+
+def test_experiments_are_compared(run: Run) -> None:
+    book = run("05")
+    text = "\n".join(shown(book, "text/plain"))
+    assert re.search(r"^ *emos 2025\S+ +champion", text, flags=re.MULTILINE)
+    assert "It is not significantly better" in text or "It should be promoted." in text
+    assert "observations" in text
+    assert len(shown(book, "image/png")) == 2
+
+
+def test_what_moved_a_forecast_is_said(run: Run) -> None:
+    book = run("06")
+    text = "\n".join(shown(book, "text/plain"))
+    moved = dict(re.findall(r"^(simulated-\S+) +(\d+\.\d+)$", text.split("Largest move")[1].split("CRPS")[0], flags=re.MULTILINE))
+    assert len(moved) >= 2
+    assert max(map(float, moved.values())) > 0
+    assert len(shown(book, "image/png")) == 2
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_each_asks_one_question(path: Path) -> None:
     book = nbformat.read(path, as_version=4)
