@@ -136,7 +136,7 @@ def run_cycle(
             [station.id for station in region.operating], init_time, settings.training_days,
             available_before=deadline, lags={state.dataset: state.lag_hours for state in inputs.states},
         )
-        identity = _identity(settings, inputs, past, _champion_hashes(root))
+        identity = _identity(settings, inputs, past, champion_hashes(root))
         done = finished(manifest, init_time, identity)
         if done is None:
             from pipelines.make import make  # torch: not for a cycle that is done
@@ -304,7 +304,7 @@ def _presence(inputs: CycleInputs) -> dict[str, list[str]]:
     }
 
 
-def _champion_hashes(root: Root) -> list[tuple[str, str]]:
+def champion_hashes(root: Root) -> list[tuple[str, str]]:
     """Which trained versions take part; none where the pointer to them cannot be read, which the cycle then says."""
     try:
         return sorted((name, roles.champion.content_hash) for name, roles in read_champions(root).items() if roles.champion is not None)

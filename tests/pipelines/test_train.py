@@ -13,14 +13,13 @@ import xarray as xr
 from data_catalog.errors import ConfigurationError, UnknownNameError
 from data_catalog.manifest import Manifest
 from data_catalog.store import Root
-from pipelines.cycle import CycleReport, cycle_datasets, run_cycle
+from pipelines.cycle import CycleReport, champion_hashes, cycle_datasets, run_cycle
 from pipelines.promote import live_record, promote, roll_back
 from pipelines.simulate import simulate
 from pipelines.train import TrainOptions, TrainReport, list_versions, render_versions, run_training
 from pipelines.verify import verify
 from tests.pipelines.conftest import HISTORY_DAYS, INIT, KEY, tiny_settings
-from training.champions import STATE, enter, load_role, load_version, read_champions
-from training.champions import promote as make_champion
+from training.champions import STATE, load_role, read_champions
 
 OPTIONS = TrainOptions(until=INIT, held_out_days=10, log=False)
 
@@ -31,22 +30,25 @@ def trained(simulated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     root = tmp_path_factory.mktemp("trained") / "root"
     shutil.copytree(simulated_root, root)
     settings = tiny_settings(root)
-    first = run_training(settings, ["emos"], OPTIONS)
+    first = run_training(settings, ["emos", "climatology"], OPTIONS)
     second = run_training(settings, ["emos", "analog"], TrainOptions(until=INIT, held_out_days=11, log=False))
     return root, [first, second]
 
 
 @pytest.fixture(scope="module")
 def cycled(trained: tuple[Path, list[TrainReport]], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CycleReport]:
+    """A cycle with a champion, a challenger, and a second champion whose state was damaged."""
     root = tmp_path_factory.mktemp("cycled") / "root"
     shutil.copytree(trained[0], root)
+    (damaged,) = (root / "models" / "climatology").glob("*/" + STATE)
+    damaged.write_bytes(b"nothing")
     return root, run_cycle(tiny_settings(root), INIT)
 
 
 def test_a_training_is_kept_with_all_that_people_want_to_know(trained: tuple[Path, list[TrainReport]]) -> None:
     root, (first, _) = trained
-    (row,) = first.trained
-    assert row["role"] == "champion"
+    row = first.trained[0]
+    assert [one["role"] for one in first.trained] == ["champion", "champion"]
     assert row["skill"]["climatology"] > 0
     folder = root / row["folder"]
     card = (folder / "card.md").read_text(encoding="utf-8")
@@ -87,7 +89,7 @@ def test_one_that_cannot_be_trained_does_not_stop_the_others(trained: tuple[Path
 
 def test_versions_are_listed_and_compared(trained: tuple[Path, list[TrainReport]]) -> None:
     settings = tiny_settings(trained[0])
-    rows = list_versions(settings)
+    rows = list_versions(settings, ["emos"])
     assert [row["role"] for row in rows] == ["champion", "challenger"]
     assert all(row["crps"]["temperature_2m"] > 0 for row in rows)
     text = render_versions(rows, "sqlite:///x")
@@ -102,7 +104,6 @@ def test_an_archive_too_short_says_so(trained: tuple[Path, list[TrainReport]]) -
 
 def test_the_champion_forecasts_like_the_others(cycled: tuple[Path, CycleReport]) -> None:
     report = cycled[1]
-    assert report.notes == ()
     assert "emos" in report.forecasters
     models = xr.open_zarr(report.store, group="models")
     assert np.isfinite(models.temperature_2m.sel(forecaster="emos").values).all()
@@ -134,23 +135,18 @@ def test_a_re_run_makes_nothing_anew(cycled: tuple[Path, CycleReport]) -> None:
     assert len(list((root / "archive/shadow/emos").iterdir())) == 1
 
 
-def test_a_damaged_champion_is_a_note_and_the_cycle_goes_on(cycled: tuple[Path, CycleReport], tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    shutil.copytree(cycled[0], root)
-    roles = read_champions(Root(str(root)))["emos"]
-    assert roles.champion is not None
-    assert roles.challenger is not None
-    version, _ = load_version(Root(str(root)), "emos", roles.challenger.version)
-    make_champion(Root(str(root)), version, now="2025-07-10T01:00:00Z", reason="a test")
-    enter(Root(str(root)), load_version(Root(str(root)), "emos", roles.champion.version)[0], now="2025-07-10T01:00:00Z")
-    for entry in (roles.champion, roles.challenger):
-        (root / "models" / "emos" / entry.version / STATE).write_bytes(b"nothing")
-    report = run_cycle(tiny_settings(root), INIT)
-    assert report.revision == 1, "another champion, another product"
+def test_a_damaged_champion_is_a_note_and_the_cycle_goes_on(cycled: tuple[Path, CycleReport]) -> None:
+    report = cycled[1]
     assert report.degraded
-    assert any("The champion of emos cannot be used" in note and STATE in note for note in report.notes)
-    assert "emos" not in report.forecasters
-    assert any("The challenger of emos cannot be used" in text for text in report.shadow.values())
+    (note,) = report.notes
+    assert note.startswith("The champion of climatology cannot be used: The file")
+    assert STATE in note
+
+
+def test_the_champions_decide_what_is_published(trained: tuple[Path, list[TrainReport]]) -> None:
+    (name, digest), (other, _) = champion_hashes(Root(str(trained[0])))
+    assert (name, other) == ("climatology", "emos")
+    assert len(digest) == 64
 
 
 def test_a_challenger_that_is_not_better_is_refused_with_its_reasons(trained: tuple[Path, list[TrainReport]], tmp_path: Path) -> None:
