@@ -19,6 +19,7 @@ from data_catalog.sources.base import Progress, silent
 from data_catalog.variables import VARIABLES
 from models.base import Inputs
 from models.registry import build
+from models.statistical.emos import CARRY_KM
 from pipelines.centres import raw_members, raw_quantiles
 from pipelines.inputs import CycleInputs
 from pipelines.products import daily, probabilities, rain_risk
@@ -37,7 +38,7 @@ from training.ensemble import (
     predict_all,
     single,
 )
-from training.guard import guard, ranges_of
+from training.guard import RAIN, guard, ranges_of
 from training.learning import Trained, learn_weights
 from training.pairs import Past
 from training.skill import held_out_scores
@@ -131,6 +132,9 @@ def make(
         "centres": with_bounds(raw_members(inputs.stations.sources), bounds),
         "grid_centres": with_bounds(raw_quantiles(inputs.grid.sources), bounds),
     }
+    for group in (groups["grid"], groups["grid_quantiles"]):
+        if RAIN in group:
+            group[RAIN].attrs["comment"] = GRID_RAIN
     for where, made in (("stations", at_places), ("grid", on_grid)):
         if made.reasons:
             groups[where].attrs["tail_guard"] = " ".join(made.reasons)
@@ -230,6 +234,12 @@ def _notes(inputs: CycleInputs, past: Past, skipped: Mapping[str, str], expected
         notes += [f"{forecaster} did not forecast: {reason}." for forecaster, reason in skipped.items() if forecaster not in young]
     return notes
 
+
+GRID_RAIN: Final = (
+    "Corrected by what stations taught, for no forecast or analysis of rain is taken as truth: a station's own part decays with distance "
+    f"as exp(-d / {CARRY_KM:g} km) towards what all of them have in common; values are of points in the cell."
+)
+"""Said of rain on the grid."""
 
 CORE: Final = (
     "temperature_2m", "dew_point_temperature_2m", "wind_u_10m", "wind_v_10m", "pressure_reduced_to_mean_sea_level", "precipitation_amount",
