@@ -31,6 +31,7 @@ from models.statistical.predictors import Design, training_of
 from models.statistical.shared import Shape, answer, device_of, wanted
 
 Part = TypeVar("Part", Sizes, Training, Dropout)
+_EMOS_DAYS: Final = 365.0  # days of pairs that the EMOS counts for against the network: a year's held-out blocks can mislead
 _ROWS: Final = 4096  # rows whose quantiles are made at once
 
 
@@ -57,10 +58,11 @@ class Head(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """Of one variable: scaling, what the network is, and its curve."""
+    """Of one variable: scaling, network, the share of what it says that is believed, and its curve."""
 
     scaling: Scaling
     network: StationNetwork
+    trust: float
     curve: tuple[Epoch, ...] = ()
 
 
@@ -196,7 +198,7 @@ class StationForecaster:
                     for rows in np.array_split(own, -(-len(own) // _ROWS)) if len(own) else ():
                         said = learned.network({part: torch.from_numpy(column[rows]) for part, column in columns.items()})[member, None]
                         mu, sigma = (torch.as_tensor(a[rows, member]) for a in (gathered.location, gathered.scale))
-                        found[rows] = head.quantiles(said.double(), mu, sigma)[0].numpy()
+                        found[rows] = head.quantiles(learned.trust * said.double(), mu, sigma)[0].numpy()
             values[name] = found
         return answer(pairs, values)
 
@@ -215,7 +217,8 @@ class StationForecaster:
         recent = torch.as_tensor(scaling.recent, dtype=torch.float32, device=device)
         task = CorrectionTask(network, head, recent, len(frame.stations), self.sizes, self.dropout)
         curve = train(task, Table(columns), self.training, self.hooks.under(name), device)
-        return Learned(scaling, network.cpu().eval(), tuple(curve))
+        days = len(np.unique(_days(pairs)[rows % len(fold)]))
+        return Learned(scaling, network.cpu().eval(), days / (days + _EMOS_DAYS), tuple(curve))
 
     def _gather(self, pairs: Pairs, name: str, learns: np.ndarray) -> Gathered:
         """Predictors, observations, and the EMOS that each member corrects, learned without what the member is not shown.
@@ -269,7 +272,7 @@ class StationForecaster:
             for first in range(0, len(there), _ROWS):
                 rows = there[first : first + _ROWS]
                 outputs = learned.network({part: torch.from_numpy(column[rows]) for part, column in columns.items()})
-                found[rows] = head.quantiles(outputs.double(), mu[rows], sigma[rows]).mean(dim=0).numpy()
+                found[rows] = head.quantiles(learned.trust * outputs.double(), mu[rows], sigma[rows]).mean(dim=0).numpy()
         return found
 
     def state(self) -> dict[str, np.ndarray]:
@@ -284,6 +287,7 @@ class StationForecaster:
         found |= {f"sizes/{f.name}": np.array(getattr(self.sizes, f.name)) for f in fields(Sizes)} | {"seed": np.array(self.training.seed)}
         for name, learned in self.learned_.items():
             found |= learned.scaling.arrays(f"{name}/scaling/") | state_arrays(learned.network, f"{name}/weights/")
+            found[f"{name}/trust"] = np.array(learned.trust)
         return found
 
     @classmethod
@@ -297,7 +301,7 @@ class StationForecaster:
             scaling = Scaling.from_arrays(state, f"{name}/scaling/")
             network = made._network(scaling, len(base.frame.leads), len(base.frame.stations), made.head(made.base.shape(name)))
             load_arrays(network, state, f"{name}/weights/")
-            made.learned_[name] = Learned(scaling, network.eval())
+            made.learned_[name] = Learned(scaling, network.eval(), float(state[f"{name}/trust"]))
         return made
 
 

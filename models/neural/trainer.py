@@ -63,7 +63,7 @@ class Training:
     epochs: int = 40
     patience: int = 5
     least_steps: int = 8
-    rate: float = 1e-2
+    rate: float = 5e-3
     decay: float = 1e-2
     average: float = 0.98
     window: int = 1 << 20
