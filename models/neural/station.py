@@ -3,6 +3,7 @@
 The network says by how much to change the distribution of the joint EMOS, and before training it says: not at all. How long to train is
 decided on blocks of time that each member of the ensemble has not seen, with the untrained network among the candidates. With
 a short history nothing is gained there, and the forecast is that of the EMOS; with a long one it is what could be shown to be better.
+What it says is believed in proportion to the days it has learned from, half of it after a year.
 
 References:
     Rasp and Lerch (2018), Neural networks for post-processing ensemble weather forecasts, MWR 146.
