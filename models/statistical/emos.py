@@ -310,9 +310,17 @@ def _uncertainty(fit: Fit, ridge: Tensor, count: Tensor) -> Tensor:
     With k coefficients of the location learned from n rows the residuals are too small by 1 - k / n in variance and a new case
     varies by 1 + k / n (as in ordinary regression); k counts a coefficient by the share of it that the rows told, not the prior.
     """
-    covariance = torch.linalg.inv(fit.curvature).diagonal(dim1=1, dim2=2)
-    told: Tensor = (1.0 - ridge * fit.information * covariance).clamp(0.0, 1.0)[:, : fit.location.shape[1]].sum(dim=1)
+    covariance = _sampling_variance(fit)
+    share = (1.0 - ridge * fit.information * covariance).clamp(0.0, 1.0).nan_to_num(0.0)
+    told: Tensor = share[:, : fit.location.shape[1]].sum(dim=1)
     return told / count.clamp(min=1)
+
+
+def _sampling_variance(fit: Fit) -> Tensor:
+    """(problem, K) variance of each coefficient; NaN where the rows tell nothing at all of one of them (a predictor that never varies)."""
+    inverse, info = torch.linalg.inv_ex(fit.curvature)
+    variance: Tensor = torch.where((info == 0)[:, None], inverse.diagonal(dim1=1, dim2=2), torch.nan)
+    return variance
 
 
 def _between(free: Fit, pool: Tensor, count: Tensor, stations: int, days: Tensor) -> tuple[Tensor, Tensor]:
@@ -322,7 +330,7 @@ def _between(free: Fit, pool: Tensor, count: Tensor, stations: int, days: Tensor
     is too wide for one of them. The strength comes from the squared departures of the stations, less their sampling variance.
     Both are steadied by :data:`_STATIONS` further stations that agree with the pool and differ as ``days`` supposes.
     """
-    sampling = torch.linalg.inv(free.curvature).diagonal(dim1=1, dim2=2)
+    sampling = _sampling_variance(free)
     supposed = 1.0 / (days * free.information).clamp(min=1e-12)
     known = (count > 2 * pool.shape[1])[:, None] & torch.isfinite(sampling)
     by_lead = torch.where(known, torch.cat([free.location, free.log_scale], dim=1) - pool, 0.0).reshape(-1, stations, pool.shape[1])

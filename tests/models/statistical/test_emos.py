@@ -215,3 +215,13 @@ def test_real_archives(real_data: Path, archive: str, source: str, name: str, sp
     found = Emos(source).fit(part(pairs, 0, last)).predict(new)[name].values
     score = crps(found, new.observed[name].values)
     assert np.nanmean(score) <= at_most
+
+
+def test_hours_that_are_always_zero_do_not_cost_the_others_their_forecast():
+    name = "downward_short_wave_radiation_flux_surface"
+    pairs = ensemble(days=90, stations=4, name=name)
+    night = pairs.observed.copy(deep=True)
+    night[name][{"lead_time": 0}] = 0.0
+    found = Emos("x").fit(replace(pairs, observed=night)).predict(part(pairs, 60, 90))[name]
+    assert bool(found.notnull().all())
+    assert float(found.isel(lead_time=0).sel(quantile=0.99).max()) < 0.05 * float(found.isel(lead_time=1).sel(quantile=0.5).min())
