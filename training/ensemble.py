@@ -21,7 +21,7 @@ from models.blend import BlendState, apply_blend, bucket_of
 from models.couple import consistent, couple, members_template
 from models.registry import build
 from training.guard import Lift, lift_heavy_rain
-from training.learning import DAY, FAILURES, HISTORY_DAYS, reason_of
+from training.learning import DAY, FAILURES, HISTORY_DAYS, predict_newest, reason_of
 
 CALIBRATED: Final = "emos_"
 RAW: Final = "raw_"
@@ -103,9 +103,7 @@ def history_days(pairs: Pairs | None) -> int:
     return int(np.unique(valid[known]).size)
 
 
-def predict_all(
-    fitted: Mapping[str, Forecaster], inputs: Inputs, progress: Progress = silent, pairs: Pairs | None = None
-) -> Predictions:
+def predict_all(fitted: Mapping[str, Forecaster], inputs: Inputs, progress: Progress = silent, pairs: Pairs | None = None) -> Predictions:
     """What every fitted forecaster says for the inputs; one that fails is skipped with its reason, the others go on.
 
     Args:
@@ -120,11 +118,10 @@ def predict_all(
     for number, (forecaster_id, forecaster) in enumerate(fitted.items()):
         progress(f"forecasting {forecaster_id}", number, len(fitted))
         try:
-            said = forecaster.predict(informed if forecaster.spec.needs_observations else inputs)
+            said = predict_newest(forecaster, informed if forecaster.spec.needs_observations else inputs, inputs.frame.sizes[INIT_TIME])
         except FAILURES as error:
             skipped[forecaster_id] = reason_of(error)
             continue
-        said = said.isel({INIT_TIME: slice(-inputs.frame.sizes[INIT_TIME], None)})
         if any(bool(values.notnull().any()) for values in said.data_vars.values()):
             quantiles[forecaster_id] = said
         else:

@@ -194,17 +194,44 @@ def forecast_block(pairs: Pairs, block: Block, keep: np.ndarray, ids: Sequence[s
             skipped[forecaster_id] = f"{days} days of pairs, it needs {forecaster.spec.minimum_history}"
             continue
         try:
-            said = forecaster.fit(learned).predict(informed if forecaster.spec.needs_observations else plain)
+            said = predict_newest(forecaster.fit(learned), informed if forecaster.spec.needs_observations else plain, len(block.rows))
             wanted = [name for name in pairs.targets if name in said]
             if not wanted:
                 raise ForecasterError(f"no forecast of {', '.join(pairs.targets)}")
-            arrays = {name: _array(said[name])[-len(block.rows) :] for name in wanted}
+            arrays = {name: _array(said[name]) for name in wanted}
         except FAILURES as error:
             skipped[forecaster_id] = reason_of(error)
             continue
         for name, values in arrays.items():
             found[name][forecaster_id] = values
     return Said(found, skipped)
+
+
+def predict_newest(forecaster: Forecaster, inputs: Inputs, cycles: int) -> xr.Dataset:
+    """What a forecaster says of the last cycles of its inputs, variable by variable: all of them at once would be gigabytes.
+
+    Args:
+        forecaster: Fitted.
+        inputs: With the cycles before, where it looks at verified errors.
+        cycles: How many are kept.
+
+    Raises:
+        ForecasterError: It has no forecast of any variable; the reason is that of the first.
+    """
+    found: xr.Dataset | None = None
+    refused: ForecasterError | None = None
+    for name in inputs.targets:
+        if forecaster.spec.targets and name not in forecaster.spec.targets:
+            continue
+        try:
+            said = forecaster.predict(replace(inputs, targets=(name,))).isel({INIT_TIME: slice(-cycles, None)}).copy(deep=True)
+        except ForecasterError as error:
+            refused = refused or error
+            continue
+        found = said if found is None else found.assign(said.data_vars)
+    if found is None:
+        raise refused or ForecasterError(f"no forecast of {', '.join(inputs.targets)}")
+    return found
 
 
 def reason_of(error: Exception) -> str:

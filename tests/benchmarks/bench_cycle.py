@@ -12,9 +12,12 @@ extrapolated::
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
+import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -78,6 +81,13 @@ def copies(settings: Settings) -> dict[str, str]:
 def firsts(settings: Settings) -> set[str]:
     """Of each model the first copy, which is the centre itself."""
     return set({model: name for name, model in reversed(copies(settings).items())}.values())
+
+
+def _unpublish(root: Path) -> None:
+    """What an earlier run of the bench on this root published is forgotten, or the cycle would find itself done."""
+    shutil.rmtree(root / "published", ignore_errors=True)
+    with contextlib.closing(sqlite3.connect(root / "manifest.db")) as manifest, manifest:
+        manifest.execute("DELETE FROM revisions WHERE dataset = 'published'")
 
 
 def _copy(stores: Root, manifest: Manifest, revision: Revision, dataset: str, own_error: bool) -> None:
@@ -145,6 +155,7 @@ def main() -> int:
         root = chosen.keep or Path(folder) / "root"
         ingest = json.loads((root / "ingest.json").read_text()) if (root / "ingest.json").is_file() else fill(root, chosen.quick)
         (root / "ingest.json").write_text(json.dumps(ingest))
+        _unpublish(root)
         command = [sys.executable, "-m", "tests.benchmarks.bench_cycle", "--cycle", str(root), *(["--quick"] if chosen.quick else [])]
         environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
