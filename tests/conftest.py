@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3  # noqa: F401  # before eccodes; see data_catalog/__init__.py
 from pathlib import Path
 
 import pytest

@@ -91,8 +91,8 @@ def cycle_groups(region: Region, init_time: np.datetime64) -> dict[str, xr.Datas
         name = prefix or "stations_"
         quantiles = {variable: to_quantiles(members[variable]) for variable in members.data_vars}
         groups[f"{name}quantiles"] = xr.Dataset(quantiles).assign_coords(lead_time_bounds=members.lead_time_bounds)
-        groups[f"{prefix}probabilities"] = probabilities(members, region)
-        groups[f"{prefix}daily"] = daily(members, region)
+        for kind, derived in (("probabilities", probabilities(members, region)), ("daily", daily(members, region))):
+            groups[f"{prefix}{kind}"] = derived.drop_vars([name for name in derived.data_vars if str(name).endswith("_city")])
     raw = {place: {f"raw_{name}": members_of(region, init_time, 2 + i, place) for i, name in enumerate(SOURCES)} for place in groups
            if place in ("stations", "grid")}  # fmt: skip
     groups["risk"] = rain_risk({"blend": stations} | raw["stations"], {"blend": grid} | raw["grid"], region)
