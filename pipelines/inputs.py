@@ -6,7 +6,7 @@ A centre that is late is replaced by its previous run at the same valid time and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -22,6 +22,7 @@ from data_catalog.sources.base import lead_steps
 from data_catalog.store import Root
 from data_catalog.variables import VARIABLES
 from models.base import Inputs
+from training.pairs import Past
 
 HOUR = np.timedelta64(1, "h")
 OLDEST_LAG_HOURS: Final = 24
@@ -69,6 +70,11 @@ class CycleInputs:
     stations: Inputs
     bounds: xr.DataArray
     variables: tuple[str, ...]
+
+
+def station_inputs(inputs: CycleInputs, past: Past) -> Inputs:
+    """What a forecaster sees of a cycle at stations: the present, and what had been observed."""
+    return replace(inputs.stations, observations=None if past.pairs is None else past.pairs.observations)
 
 
 def gather(

@@ -17,11 +17,10 @@ from data_catalog.regions import Region
 from data_catalog.settings import Settings
 from data_catalog.sources.base import Progress, silent
 from data_catalog.variables import VARIABLES
-from models.base import Inputs
 from models.registry import build
 from models.statistical.emos import CARRY_KM
 from pipelines.centres import raw_members, raw_quantiles
-from pipelines.inputs import CycleInputs
+from pipelines.inputs import CycleInputs, station_inputs
 from pipelines.products import daily, probabilities, rain_risk
 from pipelines.publish import root_attributes
 from training.ensemble import (
@@ -104,11 +103,7 @@ def make(
     ids = [i for i in cycle_forecasters(names) if i not in trained]
     fitted, unfitted = fit_forecasters(ids, past.pairs, progress)
     everyone = fitted | {name: one.forecaster for name, one in trained.items()}
-    stations = Inputs(
-        sources=inputs.stations.sources,
-        observations=None if past.pairs is None else past.pairs.observations,
-        targets=inputs.variables,
-    )
+    stations = station_inputs(inputs, past)
     at_stations = predict_all(everyone, stations, progress, past.pairs)
     prefer = [i for i in everyone if i.startswith((*JOINT, CALIBRATED)) or i in trained]
     lesson = learn_weights(past.pairs, list(everyone), prefer, inputs.variables, init_time, trained=trained, progress=progress)

@@ -126,13 +126,13 @@ def probabilities(members: xr.Dataset, region: Region) -> xr.Dataset:
 
 def city_maximum(sums: xr.DataArray, region: Region) -> xr.DataArray:
     """The greatest of the city's cell centres, member by member: what "anywhere in the city" looks at; NaN where one is missing."""
-    city = sums.sel(
-        {
-            LATITUDE: slice(region.city.latitude_north, region.city.latitude_south),
-            LONGITUDE: slice(region.city.longitude_west, region.city.longitude_east),
-        }
-    )
-    return city.max([LATITUDE, LONGITUDE], skipna=False)
+    return sums.sel(city_box(region)).max([LATITUDE, LONGITUDE], skipna=False)
+
+
+def city_box(region: Region) -> dict[str, slice]:
+    """Selects the cell centres in the city's box."""
+    city = region.city
+    return {LATITUDE: slice(city.latitude_north, city.latitude_south), LONGITUDE: slice(city.longitude_west, city.longitude_east)}
 
 
 def local_days(init_time: np.datetime64, leads: np.ndarray, region: Region, ends_at: str) -> tuple[np.ndarray, np.ndarray]:
@@ -286,10 +286,7 @@ def rain_risk(at_stations: Mapping[str, xr.Dataset], on_grid: Mapping[str, xr.Da
     init_time = np.datetime64(np.ravel(first["init_time"].values)[0], "ns")
     leads = lead_hours(first)
     ends = np.unique(np.concatenate([local_days(init_time, leads, region, clock)[1] for clock in region.rain.day_ends_local]))
-    city = {
-        LATITUDE: slice(region.city.latitude_north, region.city.latitude_south),
-        LONGITUDE: slice(region.city.longitude_west, region.city.longitude_east),
-    }
+    city = city_box(region)
     shares, city_shares, counts = [], [], []
     for name, members in places.items():
         passed, known = _passed(members, ends, rules)

@@ -13,19 +13,9 @@ from data_catalog.errors import GiomuaError
 from data_catalog.manifest import Manifest, Revision
 from data_catalog.sources.base import Progress, silent
 from data_catalog.store import Root
-from models.base import Inputs
-from pipelines.inputs import CycleInputs
+from pipelines.inputs import CycleInputs, station_inputs
 from training.champions import SHADOW, load_role, read_champions
 from training.pairs import Past
-
-
-def station_inputs(inputs: CycleInputs, past: Past) -> Inputs:
-    """What a forecaster sees of a cycle at stations."""
-    return Inputs(
-        sources=inputs.stations.sources,
-        observations=None if past.pairs is None else past.pairs.observations,
-        targets=inputs.variables,
-    )
 
 
 def run_shadows(
@@ -58,14 +48,13 @@ def run_shadows(
     }
     if len(said) == len(wanted):
         return said
-    from training.at_work import guarded  # torch: only where a challenger waits
-    from training.ensemble import single
+    from training.ensemble import predict_all, single  # torch: only where a challenger waits
 
     challengers, broken = load_role(root, "challenger")
     said |= {f"challenger {number}": reason for number, reason in enumerate(broken, start=1)}
     progress("challengers", 0, 1)
     waiting = {name: one for name, one in challengers.items() if name not in said}
-    forecasts = guarded(waiting, station_inputs(inputs, past))
+    forecasts = predict_all({name: one.forecaster for name, one in waiting.items()}, station_inputs(inputs, past))
     for name, quantiles in forecasts.quantiles.items():
         version = waiting[name].version
         attributes = {"forecaster": name, "version": version.name, "state": version.content_hash, "published": "nowhere"}

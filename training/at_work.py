@@ -1,4 +1,4 @@
-"""Champions and challengers at work: their forecasts of a cycle and, out of sample, of its past."""
+"""Champions at work: what they would have said, out of sample, of the past of a cycle."""
 
 from __future__ import annotations
 
@@ -9,26 +9,8 @@ import xarray as xr
 from data_catalog.dimensions import INIT_TIME
 from models.base import Inputs, Pairs
 from training.champions import Loaded
-from training.ensemble import Predictions, predict_all
+from training.ensemble import predict_all
 from training.evaluate import started_from
-
-
-def guarded(loaded: Mapping[str, Loaded], inputs: Inputs) -> Predictions:
-    """What versions say for the inputs; whatever goes wrong in one is the reason why it is skipped.
-
-    A version was made from another past, perhaps with other sources or stations: that it fails must not stop a cycle.
-    """
-    quantiles: dict[str, xr.Dataset] = {}
-    skipped: dict[str, str] = {}
-    for name, one in loaded.items():
-        try:
-            found = predict_all({name: one.forecaster}, inputs)
-        except (ArithmeticError, LookupError, RuntimeError, ValueError, TypeError) as error:
-            skipped[name] = f"its version {one.version.name} failed: {type(error).__name__}: {error}"
-            continue
-        quantiles |= found.quantiles
-        skipped |= found.skipped
-    return Predictions(quantiles, skipped)
 
 
 def out_of_sample(loaded: Mapping[str, Loaded], pairs: Pairs) -> dict[str, xr.Dataset]:
@@ -43,5 +25,5 @@ def out_of_sample(loaded: Mapping[str, Loaded], pairs: Pairs) -> dict[str, xr.Da
         later = started_from(pairs, one.held_out_from)
         if later.frame.sizes[INIT_TIME]:
             inputs = Inputs(sources=later.sources, observations=later.observations, targets=later.targets)
-            found |= dict(guarded({name: one}, inputs).quantiles)
+            found |= dict(predict_all({name: one.forecaster}, inputs).quantiles)
     return found

@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Final, NamedTuple, Protocol, Self, TypeVar
@@ -109,7 +110,7 @@ class CorrectionTask:
         return score.gather(0, batch["fold"][None])[0], torch.ones_like(score[0])
 
 
-class StationForecaster:
+class StationForecaster(ABC):
     """Fit, forecast and state of ``drn`` and ``bqn``; a subclass gives the id and the head.
 
     Whoever keeps a record of experiments sets :attr:`hooks` before ``fit``, and reads :meth:`options` and :attr:`history` after it.
@@ -137,9 +138,9 @@ class StationForecaster:
         self.base = JointEmos("emos")
         self.learned_: dict[str, Learned] = {}
 
+    @abstractmethod
     def head(self, shape: Shape) -> Head:
         """The head for a variable."""
-        raise NotImplementedError
 
     @property
     def spec(self) -> ForecasterSpec:
