@@ -23,7 +23,7 @@ _MID_MONTH: Final = (np.arange(-1, 13) + 0.5) * MONTH_HOURS
 LAPSE_RATE: Final = 0.006
 """K per m: how much colder it is higher up."""
 
-WARMING: Final = 0.03 / YEAR_HOURS
+WARMING: Final = 0.04 / YEAR_HOURS
 """K per hour: June at Hanoi was 30.3 °C in 2015-25 and 29.6 °C in the normals of 1988-2017."""
 
 NORMALS_MIDDLE: Final = 33.0 * YEAR_HOURS

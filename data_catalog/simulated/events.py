@@ -33,7 +33,7 @@ _SURGE_SPEED: Final = 40.0  # km/h, from the north-east
 _SURGE_NORM: Final = 1.18  # makes the greatest fall about the size
 HEAT_BUILD_HOURS: Final = 50.0
 HEAT_END_HOURS: Final = 6.0
-_HEAT_SIZE: Final = 4.3  # K
+_HEAT_SIZE: Final = 3.5  # K
 _LANDFALL_LONGITUDE: Final = 106.6
 
 
@@ -61,7 +61,7 @@ class Heat(Kind):
 
     def draw(self, generator: np.random.Generator, slot: int) -> Floats:
         """End and size, K."""
-        chance, jitter, strength = generator.random(), generator.random(), generator.gamma(8.0, 0.125)
+        chance, jitter, strength = generator.random(), generator.random(), generator.gamma(12.0, 1.0 / 12.0)
         onset = (slot + jitter) * self.hours
         return np.array([onset, strength * _HEAT_SIZE * (chance < _HEAT_CHANCE[month_of(onset)])])
 

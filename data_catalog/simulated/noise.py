@@ -155,10 +155,10 @@ class Latent:
         return band.knot_hours * self.slow[min(band.number, len(self.slow) - 1)]
 
 
-WET: Final = Latent(1, 6, slow=(4.0, 3.0, 1.0))
+WET: Final = Latent(1, 6, slow=(3.4, 2.6, 1.0))
 """Showers, rain and cloud. Wet and dry spells last: its largest scales change over days."""
 
-AIR: Final = Latent(2, 3, slow=(2.2,))
+AIR: Final = Latent(2, 3, slow=(3.0,))
 """Warmth of the air mass."""
 
 FLOW: Final = Latent(3, 2, slow=(2.0,))

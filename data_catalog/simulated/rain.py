@@ -22,12 +22,12 @@ _SUMMER: Final = (0.18, 0.13, 0.13, 0.11, 0.09)  # latent variance by band, the 
 _WINTER: Final = (0.56, 0.20, 0.11, 0.05, 0.04)
 # January to December: thresholds in standard deviations of the latents, and the scale of the intensity in mm per hour for each mm of the
 # monthly normal; calibrate.py finds them.
-SHOWER_THRESHOLD: Final = (1.357, 1.319, 1.985, 1.504, 1.541, 1.57, 1.485, 1.376, 1.635, 1.703, 1.909, 1.666)
-SHOWER_SCALE: Final = (0.016, 0.0041, 0.0397, 0.0121, 0.0191, 0.0161, 0.0157, 0.0146, 0.0172, 0.0236, 0.0464, 0.0187)
-DRIZZLE_THRESHOLD: Final = (2.0, 1.37, 0.74, 1.64, 2.9, 4.9, 4.9, 4.9, 4.9, 3.9, 3.2, 2.3)
+SHOWER_THRESHOLD: Final = (1.217, 1.265, 2.006, 1.414, 1.657, 1.597, 1.413, 1.488, 1.609, 1.768, 1.852, 1.745)
+SHOWER_SCALE: Final = (0.011, 0.0036, 0.0384, 0.0077, 0.0196, 0.02, 0.0121, 0.015, 0.0191, 0.0289, 0.0383, 0.0274)
+DRIZZLE_THRESHOLD: Final = (3.22, 1.75, 1.51, 2.16, 2.9, 4.9, 4.9, 4.9, 4.9, 3.9, 3.2, 2.3)
 _HEAVIEST: Final = 130.0  # mm per hour at a point, which intensities approach
 _UPLAND: Final = 0.12  # by how much the latent is higher in the mountains
-_DRIZZLE_LEAST, _DRIZZLE_RISE = 0.025, 0.07  # mm per hour, and per unit of the latent above its threshold
+_DRIZZLE_LEAST, _DRIZZLE_RISE = 0.05, 0.07  # mm per hour, and per unit of the latent above its threshold
 
 _LOWEST, _HIGHEST, _STEP = -1.0, 9.0, 0.01  # of the tabulated latent
 _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
@@ -141,7 +141,7 @@ def rate(climate: Climate, middle: Floats, latent: Floats, resolved: int) -> Flo
 
 def drizzle_excess(hours: Floats, points: Points, latent: Floats) -> Floats:
     """The drizzle latent above its threshold, most at 5 h, shape (time, member, point); positive where it drizzles."""
-    course = 0.35 * np.cos(2.0 * np.pi * (local_hour(hours, points.longitude) - 5.0) / 24.0)
+    course = 0.9 * np.cos(2.0 * np.pi * (local_hour(hours, points.longitude) - 5.0) / 24.0)
     lowland = 1.0 - 0.5 * points.relief
     return np.asarray(latent + (course - by_month(DRIZZLE_THRESHOLD, hours)[:, None] - 0.6 * (1.0 - lowland))[:, None, :])
 

@@ -177,7 +177,7 @@ def _temperature(climate: Climate, points: Points, hours: Floats, drivers: Drive
     curve = day_curve(local_hour(hours, points.longitude))[:, None, :]
     exposed = ((1.0 - 0.7 * points.sea) * (1.0 + 0.15 * points.relief))[None, None, :]
     # The mean daily maximum and minimum differ by more than the mean day does: changing weather adds to a small range most.
-    size = np.clip(1.45 * by_month(climate.range, hours) - 5.4, 1.0, None)[:, None, None] * exposed * faults.day_range
+    size = np.clip(1.3 * by_month(climate.range, hours) - 3.9, 1.0, None)[:, None, None] * exposed * faults.day_range
     stratus = 1.0 - 0.35 * np.clip(drivers.drizzle + 0.5, 0.0, 1.0)
     swing = curve * size * stratus * np.clip(1.05 - 0.30 * drivers.wet, 0.35, 1.7)
     cooling = 2.2 * np.tanh(drivers.rain / 3.0)

@@ -28,28 +28,28 @@ CENTRES: Final[Mapping[str, Centre]] = MappingProxyType(
         # A large ensemble on a coarse grid, with the members of GEFS: no small showers, rain too often and too light, convection early,
         # mountains and city unseen.
         simulated.GLOBAL_EPS: Centre(
-            1, 31, 0.38, 1.0,
-            Faults(temperature=-0.3, winter_temperature=0.5, day_range=0.85, dryness=0.6, wind=1.10, pressure=40.0, cloud=-0.10, wet=0.22,
-                   rain=0.80, early=3.0, surge=0.90, heat=0.60, city=0.0),
+            1, 31, 0.45, 1.0,
+            Faults(temperature=-0.3, winter_temperature=0.5, day_range=0.85, dryness=0.6, wind=1.10, pressure=40.0, cloud=-0.10, wet=0.34,
+                   rain=0.72, early=3.0, surge=0.90, heat=0.60, city=0.0),
             bands=4,
         ),
         # A small one on a fine grid: sharper, warmer, too sure of itself.
         simulated.REGIONAL_EPS: Centre(
-            2, 10, 0.26, 1.1,
-            Faults(temperature=0.5, winter_temperature=-0.3, day_range=1.10, dryness=-0.5, wind=0.95, pressure=-60.0, cloud=0.15, wet=0.05,
-                   rain=1.10, early=1.0, surge=1.05, heat=0.85, city=0.4),
+            2, 10, 0.30, 1.1,
+            Faults(temperature=0.5, winter_temperature=-0.3, day_range=1.10, dryness=-0.5, wind=0.95, pressure=-60.0, cloud=0.15, wet=0.18,
+                   rain=1.00, early=1.0, surge=1.05, heat=0.85, city=0.4),
         ),
         # One run of the global model: everything too wet and too windy.
         simulated.GLOBAL_DET: Centre(
             3, 1, 1.0, 0.9,
-            Faults(temperature=-0.5, winter_temperature=0.4, day_range=0.90, dryness=0.2, wind=1.20, pressure=20.0, wet=0.15, rain=0.90,
+            Faults(temperature=-0.5, winter_temperature=0.4, day_range=0.90, dryness=0.2, wind=1.20, pressure=20.0, wet=0.28, rain=0.80,
                    early=2.0, surge=0.95, heat=0.70, city=0.0),
         ),
-        # A large learned ensemble, with the members of AIFS ENS: skilful and well spread, but smooth, with weak rain.
+        # A large learned ensemble, with the members of AIFS ENS: skilful and the best spread, but smooth, with weak rain too often.
         simulated.AI_EPS: Centre(
-            4, 51, 0.95, 1.3,
-            Faults(temperature=0.2, winter_temperature=0.2, day_range=0.92, dryness=0.3, wind=0.85, pressure=-10.0, cloud=0.05, wet=0.12,
-                   rain=0.85, early=0.5, surge=0.92, heat=0.80, city=0.2),
+            4, 51, 0.75, 1.3,
+            Faults(temperature=0.2, winter_temperature=0.2, day_range=0.92, dryness=0.3, wind=0.85, pressure=-10.0, cloud=0.05, wet=0.19,
+                   rain=0.80, early=0.5, surge=0.92, heat=0.80, city=0.2),
             bands=4,
         ),
     }
