@@ -23,7 +23,6 @@ _SOUTHERLY: Final = 0.40  # share of southerly flow in the warmth of the air, as
 _SLOPE_SD: Final = float(
     np.sqrt(sum(w**2 * np.sum((band.amplitude * band.wave[0]) ** 2) for w, band in zip(FLOW_WEIGHTS, BANDS, strict=False)))
 )  # standard deviation of the streamfunction's eastward slope, per km
-_RAIN_TAKES: Final = 0.35  # K, what rain and its clouds take from the mean temperature
 _GEOSTROPHIC: Final = 500.0  # m/s per (latent unit per km): 3 hPa per unit, f at 21 N, and the friction of 10 m
 
 
@@ -192,7 +191,7 @@ def _temperature(climate: Climate, points: Points, hours: Floats, drivers: Drive
     air = np.sqrt(1.0 - _SOUTHERLY**2) * drivers.air + _SOUTHERLY * southerly
     place = (northward + maritime - LAPSE_RATE * (points.elevation - climate.elevation))[:, None, :]
     bias = faults.temperature + faults.winter_temperature * winter(hours)
-    mean = (climate.mean_temperature(hours) + _RAIN_TAKES + bias)[:, None, None]
+    mean = (climate.mean_temperature(hours) + seasonal("taken", hours) + bias)[:, None, None]
     found = mean + place + city + swing + seasonal("temperature_sd", hours)[:, None, None] * air - cold + hot - cooling
     return found, swing, cooling
 
