@@ -50,7 +50,7 @@ def by_month(values: Sequence[float], hours: Floats) -> Floats:
 
 # January to December.
 _CONVECTIVE: Final = (0.0, 0.0, 0.15, 0.5, 0.9, 1.0, 1.0, 1.0, 0.9, 0.6, 0.25, 0.0)  # share of the rain
-_TEMPERATURE_SD: Final = (2.8, 2.8, 2.5, 2.2, 1.9, 1.7, 1.7, 1.6, 1.5, 1.9, 2.2, 2.5)  # K, beside surges and heat
+_TEMPERATURE_SD: Final = (3.1, 3.0, 2.6, 2.2, 1.9, 1.7, 1.7, 1.6, 1.5, 1.9, 2.3, 2.8)  # K, beside surges and heat
 _PRESSURE: Final = (1020.0, 1018.0, 1015.0, 1011.5, 1007.5, 1003.5, 1003.0, 1004.0, 1008.5, 1013.5, 1017.0, 1020.0)  # hPa
 _PRESSURE_SD: Final = (2.6, 2.8, 2.8, 2.6, 2.2, 1.9, 1.9, 1.9, 2.0, 2.0, 2.2, 2.4)  # hPa
 _CLOUD: Final = (0.95, 1.10, 1.15, 0.98, 0.68, 0.68, 0.66, 0.67, 0.62, 0.64, 0.65, 0.72)  # rank of the rain latent with half cover

@@ -3,7 +3,8 @@
 At the gauge of the normals the centres forecast temperature and the rain of 24 h ending 24, 48 and 72 h ahead; the backtest's own walk
 learns and blends. The ceiling is drawn from the law of the truth given all centres' signals, which no forecaster sees. Reported: the
 attainable skill reached, 1 - CRPS / CRPS(climatology) over that of the ceiling; whether the blend is significantly worse or better than its
-best part (Diebold-Mariano, false discoveries controlled at 10 %); PIT by season, and in the top 5 % of forecast rain.
+best part (Diebold-Mariano, false discoveries controlled at 10 %); PIT by season, and in the top 5 % of forecast rain. ``--networks`` adds
+the networks: the blend with them beside the blend without, and each network beside the best statistical forecaster.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ WORLD, MEMBERS = 1, 11
 TARGET = {"temperature_2m": 0.6, "precipitation_amount": 0.4}  # share of the attainable skill
 SEASONS = {"Dec-Feb": (12, 1, 2), "Mar-May": (3, 4, 5), "Jun-Aug": (6, 7, 8), "Sep-Nov": (9, 10, 11)}
 FALSE_DISCOVERIES = 0.1
+NETWORKS = ("drn", "bqn", "shortrange")
 
 
 def write(found: measure.Hindcasts, inits: np.ndarray, variable: str, folder: Path) -> tuple[dict[str, Path], Path]:
@@ -74,14 +77,38 @@ def report(variable: str, result: BacktestResult, ceiling: np.ndarray, inits: np
         difference = score[rows["blend"], cut] - score[rows[best], cut]
         p = float(diebold_mariano(difference).p_value)
         worse.append(p / 2 if difference.mean() > 0 else 1.0 - p / 2)
+        over = diebold_mariano(score[rows["blend"], cut] - best_possible[cut])
         better.append(1.0 - worse[-1])
         by_lead[lead] = {
             "blend": mean["blend"], "best_part": best, "best": mean[best], "climatology": usual,
             "ceiling": float(best_possible[cut].mean()), "attainable_skill": attainable, "share_reached": reached / attainable,
+            "above_ceiling": bool(over.mean < 0 and over.p_value < 0.05),
         }  # fmt: skip
     for lead, bad, good in zip(LEADS, *(benjamini_hochberg(np.array(p)) for p in (worse, better)), strict=True):
         by_lead[lead] |= {"worse": bool(bad <= FALSE_DISCOVERIES), "better": bool(good <= FALSE_DISCOVERIES)}
     return {"target": TARGET[variable], "by_lead": by_lead, "pit": pit(variable, result)}
+
+
+def with_networks(result: BacktestResult, without: BacktestResult) -> dict[int, dict[str, dict[str, float]]]:
+    """By lead: CRPS of the blend with networks less that of the blend without, and of each network less the best statistical forecaster's.
+
+    Each with half the width of its 95 % interval (Diebold-Mariano), on the cases that both backtests scored.
+    """
+    here, there = (
+        {(t, float(h)): i for i, (t, h) in enumerate(zip(c.init_time, c.lead_hours, strict=True))} for c in (result.cases, without.cases)
+    )
+    found: dict[int, dict[str, dict[str, float]]] = {}
+    for lead in LEADS:
+        both = sorted(key for key in here if key in there and key[1] == lead)
+        new, old = (
+            dict(zip(c.rows, c.statistics["crps"][:, [at[key] for key in both]], strict=True))
+            for c, at in ((result.cases, here), (without.cases, there))
+        )
+        best = min((name for name in old if name not in ("blend", "equal_weight")), key=lambda name: old[name].mean())
+        gaps = {"blend": new["blend"] - old["blend"]} | {f"{name} less {best}": new[name] - old[best] for name in NETWORKS if name in new}
+        tests = {name: diebold_mariano(gap) for name, gap in gaps.items()}
+        found[lead] = {n: {"difference": float(t.mean), "half_width": 1.96 * float(t.standard_error)} for n, t in tests.items()}
+    return found
 
 
 def pit(variable: str, result: BacktestResult) -> dict[str, dict[str, float]]:
@@ -108,6 +135,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="every sixth day")
     parser.add_argument("--every", type=int, default=1, help="days between forecasts")
+    parser.add_argument("--networks", action="store_true", help="also blend with the networks, which takes several times as long")
     chosen = parser.parse_args()
     step = 6 if chosen.quick else chosen.every
     end = np.datetime64(f"{START.year + YEARS}-01-01")
@@ -123,16 +151,23 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             sources, observations = write(found, inits, variable, Path(folder) / "files")
             until = date(START.year, 12, 31)
-            result = run_backtest(BacktestConfig(sources, observations, variable, until, Path(folder) / "out"))
+            config = BacktestConfig(sources, observations, variable, until, Path(folder) / "out")
+            result = run_backtest(config)
             figures[variable] = report(variable, result, measure.crps(members[measure.CEILING], truth), inits)
+            if chosen.networks:
+                everybody = run_backtest(replace(config, out=Path(folder) / "all", forecasters=("all",)))
+                figures[variable]["networks"] = with_networks(everybody, result)
         for lead, row in figures[variable]["by_lead"].items():
             verdict = "significantly worse than" if row["worse"] else "significantly better than" if row["better"] else "level with"
             print(
                 f"{variable} {lead:3d} h: blend {row['blend']:.3f}, {verdict} {row['best_part']} {row['best']:.3f}; climatology "
                 f"{row['climatology']:.3f}, ceiling {row['ceiling']:.3f}; {row['share_reached']:.0%} of the attainable skill "
-                f"{row['attainable_skill']:.2f} (target {TARGET[variable]:.0%})",
+                f"{row['attainable_skill']:.2f} (target {TARGET[variable]:.0%}){'; ABOVE THE CEILING' if row['above_ceiling'] else ''}",
                 flush=True,
             )
+        for lead, gaps in figures[variable].get("networks", {}).items():
+            said = ", ".join(f"{name} {gap['difference']:+.4f} ± {gap['half_width']:.4f}" for name, gap in gaps.items())
+            print(f"{variable} {lead:3d} h, CRPS with networks less that without: {said}", flush=True)
         for name, row in figures[variable]["pit"].items():
             print(f"    PIT {name}: mean {row['mean']:.2f}, spread {row['spread']:.2f}, {row['n']} cases", flush=True)
     if chosen.json:
