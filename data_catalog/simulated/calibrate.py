@@ -1,8 +1,9 @@
 """How the monthly tables of rain in ``rain.py`` were found: ``python -m data_catalog.simulated.calibrate`` prints them again.
 
-A fixed-point iteration on one gauge over fifty years of two worlds: the thresholds bring the days of 1 mm or more, the scales the monthly
-totals, and the thresholds of drizzle the days of 0.1 mm or more of January to April to those wanted. Light rain and drizzle leave January
-to March undetermined, so the iteration ends early, before drizzle has taken all of February.
+A fixed-point iteration on one gauge over fifty years of the published world: the thresholds bring the days of 1 mm or more, the scales the
+monthly totals, and the thresholds of drizzle the days of 0.1 mm or more of January to April to those wanted. It is the record of this very
+world that then has the normals; other worlds scatter about them as fifty years do. Light rain and drizzle leave January to March
+undetermined, so the iteration ends early, before drizzle has taken all of February.
 """
 
 from __future__ import annotations
