@@ -59,7 +59,7 @@ _MONSOON_NORTH: Final = (-1.3, -0.6, 0.4, 1.2, 1.6, 1.7, 1.7, 1.0, -0.3, -1.2, -
 _SURGE_DRYING: Final = (0.25, 0.05, -0.05, 0.0, 0.1, 0.2, 0.2, 0.2, 0.3, 0.45, 0.5, 0.45)  # K of depression per K of cold: moist in spring
 _NORTHWARD: Final = (0.8, 0.8, 0.7, 0.5, 0.3, 0.1, 0.1, 0.1, 0.3, 0.5, 0.7, 0.8)  # K colder per degree of latitude
 _HEAT_ISLAND: Final = (1.8, 1.4, 1.2, 1.2, 1.3, 1.3, 1.2, 1.2, 1.4, 1.8, 2.0, 2.0)  # K at night, middle of the city less open country
-_TAKEN: Final = (-0.10, 0.20, 0.05, 0.45, 0.45, 0.35, 0.05, 0.15, 0.20, 0.15, -0.05, -0.20)  # K that rain, clouds and surges take from the mean
+_TAKEN: Final = (-0.10, 0.20, 0.05, 0.45, 0.45, 0.35, 0.05, 0.15, 0.20, 0.15, -0.05, -0.20)  # K, by rain, clouds and surges
 
 _TABLES: Final = {
     "convective": _CONVECTIVE,
