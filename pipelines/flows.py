@@ -8,6 +8,7 @@ the manifest decides what is done, and a task that runs again is cheap. ``prefec
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -113,7 +114,7 @@ def ingest_flow(dataset: str, key: str | None = None, settings: dict[str, Any] |
 def observe_flow(key: str | None = None, settings: dict[str, Any] | None = None) -> object:
     """Read the station reports of the last days up to a time: now when none is given."""
     notes = observe_task(load_settings(**(settings or {})), key or cycle_key(_scheduled().astype("datetime64[h]")))
-    return Completed(name=DEGRADED, message=" ".join(notes)) if notes else notes
+    return _ended(notes, notes)
 
 
 @flow(name="cycle", flow_run_name=lambda: _named("cycle"), persist_result=False, validate_parameters=False)
@@ -138,7 +139,7 @@ def cycle_flow(settings: dict[str, Any] | None = None, key: str | None = None, c
             logger.warning("%s", error)
     report = publish_task(chosen, wanted, cutoff_hours)
     _artifacts(chosen, report)
-    return Completed(name=DEGRADED, message=" ".join(report.notes), data=report) if report.degraded else report
+    return _ended(report, report.notes)
 
 
 @flow(name="verify", flow_run_name=lambda: _named("verify"), persist_result=False, validate_parameters=False)
@@ -146,8 +147,7 @@ def verify_flow(days: int = DAYS, settings: dict[str, Any] | None = None) -> obj
     """Compare the published cycles with what was observed since, and renew the scorecard."""
     report = verify(load_settings(**(settings or {})), days=days, progress=_logged())
     create_markdown_artifact(_pre(render_verified(report)), key="scorecard", description="How good the forecasts were")
-    failed = [f"{key}: {why}" for key, why in report.failed.items()]
-    return Completed(name=DEGRADED, message=" ".join(failed)) if failed else report.as_json()
+    return _ended(report.as_json(), [f"{key} was not verified: {why}" for key, why in report.failed.items()])
 
 
 @flow(name="train", flow_run_name=lambda: _named("train"), persist_result=False, validate_parameters=False)
@@ -155,9 +155,10 @@ def train_flow(ids: list[str] | None = None, settings: dict[str, Any] | None = N
     """Train forecasters on the archive; each becomes a challenger, or the champion where there is none."""
     report = run_training(load_settings(**(settings or {})), ids or [], progress=_logged())
     create_markdown_artifact(_pre(render_trained(report)), key="trained", description="What was trained")
-    if report.failed and not report.trained:
-        raise CycleError("; ".join(f"{one} was not trained: {why}" for one, why in report.failed.items()))
-    return Completed(name=DEGRADED, message=str(dict(report.failed))) if report.failed else report.as_json()
+    lacking = [f"{one} was not trained: {why}" for one, why in report.failed.items()]
+    if lacking and not report.trained:
+        raise CycleError("; ".join(lacking))
+    return _ended(report.as_json(), lacking)
 
 
 @flow(name="backfill", flow_run_name=lambda: _named("backfill"), persist_result=False, validate_parameters=False)
@@ -167,7 +168,7 @@ def backfill_flow(start: str, stop: str, every: int = 24, on: str = PREFECT, set
     report = backfill(load_settings(**(settings or {})), keys, on, progress=_logged())
     if report.failed:
         raise CycleError(f"{len(report.failed)} of {len(keys)} cycles failed: {dict(report.failed)}")
-    return Completed(name=DEGRADED, message=f"degraded: {', '.join(report.degraded)}") if report.degraded else report.as_json()
+    return _ended(report.as_json(), [f"{key} is degraded." for key in report.degraded])
 
 
 def scheduled_cycle(time: np.datetime64, cutoff_hours: float) -> str:
@@ -190,6 +191,11 @@ def _named(kind: str) -> str:
     if kind == "cycle" and not given.get("key"):
         named = [scheduled_cycle(_scheduled(), given.get("cutoff_hours") or 0.0)]
     return " ".join([kind, *(named or [f"{_scheduled().astype('datetime64[m]')}Z"])])
+
+
+def _ended(result: object, lacking: Sequence[str]) -> object:
+    """What a flow returns: its result, in a final state named :data:`DEGRADED` that says what was missing or failed, where anything was."""
+    return Completed(name=DEGRADED, message=" ".join(lacking), data=result) if lacking else result
 
 
 def _pre(text: str) -> str:
