@@ -55,6 +55,7 @@ class Report:
     cycles: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    out: Path | None = None
 
     def text(self) -> str:
         """For a person."""
@@ -70,6 +71,14 @@ class Report:
         lines += [f"| {name} | {count} |" for name, count in sorted(self.cycles.items())]
         lines += ["", f"Violations: {len(self.violations)}", *(f"- {one}" for one in self.violations)]
         return "\n".join([*lines, "", ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())])
+
+    def note(self, what: str) -> None:
+        """Tell what has just happened, and write the report up to here."""
+        print(what, file=sys.stderr, flush=True)
+        if self.out:
+            self.out.mkdir(parents=True, exist_ok=True)
+            (self.out / "soak.md").write_text(self.text() + "\n")
+            (self.out / "soak.json").write_text(json.dumps(asdict(self) | {"out": str(self.out)}, indent=2))
 
 
 def settings_on(root: Path) -> Settings:
@@ -167,7 +176,7 @@ def kill_at_random(folder: Path, kills: int, rng: random.Random, report: Report)
                 check_published(root)
             except GiomuaError as error:
                 report.violations.append(f"after a kill in {stage}: {error}")
-            print(f"kill {kills - left} of {kills}: {stage}", file=sys.stderr, flush=True)
+            report.note(f"kill {kills - left} of {kills}: {stage}")
         if _finish(root, init_time, report) != undisturbed:
             report.violations.append(f"{cycle_key(init_time)} after kills is not the cycle of an undisturbed root")
     reader.done.set()
@@ -391,7 +400,7 @@ def damage(folder: Path, cycles: int, rng: random.Random, report: Report) -> Non
             report.violations.append(f"{cycle_key(init_time)}, {kind.__name__}: {found.removeprefix('VIOLATION: ')}")
             found = "VIOLATION"
         report.cycles[f"{kind.__name__}: {found}"] += 1
-        print(f"cycle {number + 1} of {cycles}: {kind.__name__}: {found}", file=sys.stderr, flush=True)
+        report.note(f"cycle {number + 1} of {cycles}: {kind.__name__}: {found}")
     _check_manifest(root, report)
 
 
@@ -415,18 +424,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="folder for soak.md and soak.json")
     chosen = parser.parse_args()
-    report, rng = Report(), random.Random(chosen.seed)
+    report, rng = Report(out=chosen.out), random.Random(chosen.seed)
     with tempfile.TemporaryDirectory() as folder:
         for name, part, count in (("kills", kill_at_random, chosen.kills), ("cycles", damage, chosen.cycles)):
             begun = time.monotonic()
             if count:
                 part(Path(folder), count, rng, report)
             report.seconds[name] = time.monotonic() - begun
-    print(report.text())
-    if chosen.out:
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        (chosen.out / "soak.md").write_text(report.text() + "\n")
-        (chosen.out / "soak.json").write_text(json.dumps(asdict(report), indent=2))
+    report.note(report.text())
     return int(bool(report.violations))
 
 
