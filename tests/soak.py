@@ -22,7 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class Report:
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
             (self.out / "soak.md").write_text(self.text() + "\n")
-            (self.out / "soak.json").write_text(json.dumps(asdict(self) | {"out": str(self.out)}, indent=2))
+            (self.out / "soak.json").write_text(json.dumps(vars(self) | {"out": str(self.out)}, indent=2))
 
 
 def settings_on(root: Path) -> Settings:
