@@ -10,6 +10,7 @@ A kill is fair at any moment, so nothing here knows where a cycle is when it is 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -23,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from data_catalog.manifest import Manifest
 from data_catalog.settings import Settings, load_settings
 from data_catalog.sources import registry
 from data_catalog.store import Root
+from pipelines import cli
 from pipelines.cycle import run_cycle
 from pipelines.simulate import simulate
 
@@ -42,6 +45,8 @@ STEP = np.timedelta64(6, "h")
 TRAINING_DAYS = 12
 HISTORY_DAYS = TRAINING_DAYS + 12
 KILLS_A_CYCLE = 5
+WARM = get_context("forkserver")
+WARM.set_forkserver_preload(["pipelines.cli", "pipelines.cycle", "pipelines.make", "pipelines.simulate"])
 DISK_BYTES = 1_500_000
 """Room that a full disk leaves, less than a cycle writes."""
 
@@ -101,6 +106,40 @@ def check_published(root: Path) -> dict[str, Any] | None:
     return latest
 
 
+class Running:
+    """The command in a process of its own, forked from one that has imported everything: a kill meets work, not imports.
+
+    It leads a process group and writes to ``out`` and ``err``, which lie beside its root.
+    """
+
+    def __init__(self, root: Path, init_time: np.datetime64) -> None:
+        self.out, self.err = (root.parent / f"{root.name}.{what}" for what in ("out", "err"))
+        self.process = WARM.Process(target=_run_command, args=(command(root, init_time), environment(), self.out, self.err))
+        self.process.start()
+
+    def done(self, seconds: float | None = None) -> bool:
+        """Whether it ends within so many seconds."""
+        self.process.join(seconds)
+        return self.process.exitcode is not None
+
+    def kill(self) -> None:
+        """With all it started."""
+        with contextlib.suppress(ProcessLookupError):  # it has not come to lead its group
+            os.killpg(self.process.pid or 0, signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
+
+
+def _run_command(arguments: list[str], chosen: dict[str, str], out: Path, err: Path) -> None:
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(chosen)
+    for path, number in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.argv = ["giomua", *arguments]
+    cli.main()
+
+
 # --- kills -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -114,36 +153,27 @@ class Reader(threading.Thread):
         self.done = threading.Event()
 
     def run(self) -> None:
-        """Until told to stop."""
-        last = ""
+        """Until told to stop. What is published is read whole when it is new, and once a second."""
+        last, verified, seen = "", 0.0, None
         while not self.done.is_set():
             try:
-                latest = check_published(self.root)
+                latest = newest(self.root)
+                if latest != seen or time.monotonic() > verified + 1.0:
+                    latest = seen = check_published(self.root)
+                    verified = time.monotonic()
+                    self.reads += 1
             except Exception as error:  # noqa: BLE001  # whatever a reader meets is a finding
                 self.trouble.append(f"a reader found {error}")
                 latest = None
             if latest is not None and latest["init_time"] < last:
                 self.trouble.append(f"the published cycle went back from {last} to {latest['init_time']}")
             last = max(last, "" if latest is None else latest["init_time"])
-            self.reads += 1
             time.sleep(0.05)
 
 
 def command(root: Path, init_time: np.datetime64) -> list[str]:
-    """A cycle as an operator runs it."""
-    return [
-        sys.executable,
-        "-m",
-        "pipelines.cli",
-        "run",
-        "--root",
-        str(root),
-        "--profile",
-        "tiny",
-        "--init-time",
-        cycle_key(init_time),
-        "--json",
-    ]
+    """A cycle as an operator runs it, after the name of the program."""
+    return ["run", "--root", str(root), "--profile", "tiny", "--init-time", cycle_key(init_time), "--json"]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -167,9 +197,11 @@ def kill_at_random(folder: Path, kills: int, rng: random.Random, report: Report)
         undisturbed = _finish(calm, init_time, report)
         usual = max(usual, time.monotonic() - begun)
         for _ in range(min(KILLS_A_CYCLE, left)):
-            stage = _kill(command(root, init_time), rng.uniform(0.0, usual), folder / "killed.log")
-            if stage is None:
+            running = Running(root, init_time)
+            if running.done(rng.uniform(0.0, usual)):
                 break
+            running.kill()
+            stage = _stage(running.err)
             report.kills[stage] += 1
             left -= 1
             try:
@@ -186,26 +218,15 @@ def kill_at_random(folder: Path, kills: int, rng: random.Random, report: Report)
     _check_manifest(root, report)
 
 
-def _kill(command: list[str], seconds: float, log: Path) -> str | None:
-    """Run a command for so long and kill it with all it started: the stage it was in, None where it was done before."""
-    with log.open("wb") as said:
-        running = subprocess.Popen(command, env=environment(), stdout=said, stderr=said, start_new_session=True)
-        try:
-            running.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(running.pid, signal.SIGKILL)
-            running.wait()
-            return _stage(log)
-    return None
-
-
 def _finish(root: Path, init_time: np.datetime64, report: Report) -> str:
     """Run a cycle in which nothing is wrong to its end: its hash."""
-    done = subprocess.run(command(root, init_time), env=environment(), capture_output=True, text=True)
-    if done.returncode not in (0, 3):
-        report.violations.append(f"{cycle_key(init_time)} in {root.name} ended with {done.returncode}: {done.stderr[-300:]}")
+    running = Running(root, init_time)
+    running.done()
+    if running.process.exitcode not in (0, 3):
+        said = running.err.read_text()[-300:]
+        report.violations.append(f"{cycle_key(init_time)} in {root.name} ended with {running.process.exitcode}: {said}")
         return ""
-    found = json.loads(done.stdout)
+    found = json.loads(running.out.read_text())
     if found["degraded"]:
         report.violations.append(f"{cycle_key(init_time)} in {root.name} is degraded: {' '.join(found['notes'])}")
     return str(found["content_hash"])
@@ -250,7 +271,8 @@ class Stage:
 
     def run_apart(self, *prefix: str, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run it in another process."""
-        return subprocess.run([*prefix, *command(self.root, self.init_time)], env=environment(), capture_output=True, text=True, **more)
+        program = [*prefix, sys.executable, "-m", "pipelines.cli", *command(self.root, self.init_time)]
+        return subprocess.run(program, env=environment(), capture_output=True, text=True, **more)
 
 
 def sound(stage: Stage) -> str:
