@@ -24,7 +24,7 @@ from prefect.futures import PrefectFuture  # noqa: E402
 from prefect.states import Completed  # noqa: E402
 
 from data_catalog.archive import cycle_key  # noqa: E402
-from data_catalog.errors import CycleError, GiomuaError, UnknownNameError  # noqa: E402
+from data_catalog.errors import CycleError, GiomuaError  # noqa: E402
 from data_catalog.manifest import Manifest  # noqa: E402
 from data_catalog.settings import Settings, load_settings  # noqa: E402
 from data_catalog.sources import registry  # noqa: E402
@@ -32,8 +32,7 @@ from data_catalog.sources.base import Progress  # noqa: E402
 from data_catalog.store import Root  # noqa: E402
 from pipelines.backfill import PREFECT, backfill, cycles_between  # noqa: E402
 from pipelines.commands import simulate_where_asked  # noqa: E402
-from pipelines.cycle import CycleReport, cycle_datasets, run_cycle, watch  # noqa: E402
-from pipelines.ingest import ingest_cycle  # noqa: E402
+from pipelines.cycle import CycleReport, fetch, fetched_datasets, run_cycle, watch  # noqa: E402
 from pipelines.inputs import key_time  # noqa: E402
 from pipelines.picture import as_url, cycle_picture  # noqa: E402
 from pipelines.render import render_verified  # noqa: E402
@@ -59,25 +58,11 @@ def _logged() -> Progress:
 
 
 @task(name="ingest", task_run_name="ingest {dataset} {key}", retries=2, retry_delay_seconds=30, persist_result=False)
-def ingest_task(settings: Settings, dataset: str, key: str) -> str:
-    """Fetch one cycle of one source; says what became of it."""
-    known = registry.grid_sources(settings)
-    if dataset not in known:
-        return f"{dataset} has no provider; the archive is used as it is"
+def ingest_task(settings: Settings, dataset: str, key: str) -> list[str]:
+    """Fetch one cycle of one source; says what was not believed."""
     root = Root.open(settings)
     with Manifest.open(settings.manifest) as manifest:
-        report = ingest_cycle(
-            root,
-            manifest,
-            settings.load_region(),
-            known[dataset],
-            registry.transport_for(settings, dataset),
-            key_time(key),
-            workers=settings.decode_workers,
-            timeout=settings.decode_timeout,
-            progress=_logged(),
-        )
-    return f"{dataset}: {len(report.taken)} taken, {len(report.missing)} missing, {len(report.quarantined)} quarantined"
+        return fetch(settings, root, manifest, settings.load_region(), dataset, key_time(key), _logged())
 
 
 @task(name="observe", task_run_name="observe {key}", retries=2, retry_delay_seconds=30, persist_result=False)
@@ -95,19 +80,18 @@ def simulate_task(settings: Settings, key: str) -> None:
 
 
 @task(name="forecast and publish", task_run_name="publish {key}", persist_result=False)
-def publish_task(settings: Settings, key: str, cutoff_hours: float | None) -> CycleReport:
-    """Forecast, blend, couple and publish one cycle."""
-    return run_cycle(settings, key_time(key), cutoff_hours=cutoff_hours, progress=_logged())
+def publish_task(settings: Settings, key: str, cutoff_hours: float | None, gathered: list[str]) -> CycleReport:
+    """Forecast, blend, couple and publish one cycle, whose sources and networks were read with these notes."""
+    return run_cycle(settings, key_time(key), cutoff_hours=cutoff_hours, gathered=gathered, progress=_logged())
 
 
 @flow(name="ingest", flow_run_name=lambda: _named("ingest"), persist_result=False, validate_parameters=False)
-def ingest_flow(dataset: str, key: str | None = None, settings: dict[str, Any] | None = None) -> str:
+def ingest_flow(dataset: str, key: str | None = None, settings: dict[str, Any] | None = None) -> object:
     """Fetch one cycle of one source: the newest that is due when none is given."""
     chosen = load_settings(**(settings or {}))
-    known = registry.grid_sources(chosen)
-    if dataset not in known:
-        raise UnknownNameError(f"No source {dataset!r}; known are {', '.join(known)}.")
-    return ingest_task(chosen, dataset, key or cycle_key(known[dataset].spec.newest_due(_scheduled())))
+    due = registry.grid_source(chosen, dataset).spec.newest_due(_scheduled())
+    notes = ingest_task(chosen, dataset, key or cycle_key(due))
+    return _ended(notes, notes)
 
 
 @flow(name="observe", flow_run_name=lambda: _named("observe"), persist_result=False, validate_parameters=False)
@@ -128,16 +112,19 @@ def cycle_flow(settings: dict[str, Any] | None = None, key: str | None = None, c
     wanted = key or scheduled_cycle(_scheduled(), cutoff_hours or 0.0)
     simulate_task(chosen, wanted)
     with Manifest.open(chosen.manifest) as manifest:
-        datasets = cycle_datasets(chosen, manifest)
-    fetched: list[PrefectFuture[Any]] = [ingest_task.submit(chosen, dataset, wanted) for dataset in datasets]
-    watched = observe_task.submit(chosen, wanted)
-    for future in (*fetched, watched):
+        datasets = fetched_datasets(chosen, manifest)
+    running: dict[str, PrefectFuture[list[str]]] = {dataset: ingest_task.submit(chosen, dataset, wanted) for dataset in datasets}
+    running["observations"] = observe_task.submit(chosen, wanted)
+    notes = []
+    for name, future in running.items():
         future.wait()
         try:
-            logger.info("%s", future.result())
+            notes += future.result()
         except GiomuaError as error:  # one source that fails never stops the rest
-            logger.warning("%s", error)
-    report = publish_task(chosen, wanted, cutoff_hours)
+            notes.append(f"{name}: {error}")
+    for note in notes:
+        logger.warning("%s", note)
+    report = publish_task(chosen, wanted, cutoff_hours, notes)
     _artifacts(chosen, report)
     return _ended(report, report.notes)
 

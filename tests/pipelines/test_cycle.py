@@ -13,9 +13,10 @@ import xarray as xr
 
 from data_catalog.errors import CycleError
 from data_catalog.manifest import Manifest
+from data_catalog.sources.base import silent
 from data_catalog.store import Root
 from models.base import LEVELS
-from pipelines.cycle import CycleReport, run_cycle
+from pipelines.cycle import CycleReport, read, run_cycle
 from pipelines.publish import DATASET
 from pipelines.simulate import simulate
 from serving.api.cycles import PublishedCycles
@@ -147,10 +148,17 @@ def test_a_re_run_is_the_same_and_cheap(published: tuple[Path, CycleReport]) -> 
     assert (again.content_hash, again.revision) == (report.content_hash, 0)
 
 
-def test_the_same_inputs_in_another_root_give_the_same_hash(
+def test_the_same_inputs_in_another_root_give_the_same_hash_and_are_not_read_twice(
     published: tuple[Path, CycleReport], fresh_root: Callable[[], Path]
 ) -> None:
-    assert run_cycle(tiny_settings(fresh_root()), INIT).content_hash == published[1].content_hash
+    root = fresh_root()
+    settings = tiny_settings(root)
+    with Manifest.open(settings.manifest) as manifest:
+        assert read(settings, Root.open(settings), manifest, settings.load_region(), INIT, silent) == []
+    shutil.rmtree(root / "simulated")
+    report = run_cycle(settings, INIT, gathered=["Said when they were read."])
+    assert report.content_hash == published[1].content_hash
+    assert report.notes == ("Said when they were read.",)
 
 
 def test_a_late_centre_is_missing_then_a_new_revision(fresh_root: Callable[[], Path]) -> None:
