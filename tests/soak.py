@@ -10,12 +10,10 @@ A kill is fair at any moment, so nothing here knows where a cycle is when it is 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +22,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +33,15 @@ from data_catalog.manifest import Manifest
 from data_catalog.settings import Settings, load_settings
 from data_catalog.sources import registry
 from data_catalog.store import Root
-from pipelines import cli
 from pipelines.cycle import run_cycle
 from pipelines.simulate import simulate
+from tests.warm import Running
 
 START = np.datetime64("2025-07-10T00", "ns")
 STEP = np.timedelta64(6, "h")
 TRAINING_DAYS = 12
 HISTORY_DAYS = TRAINING_DAYS + 12
 KILLS_A_CYCLE = 5
-WARM = get_context("forkserver")
-WARM.set_forkserver_preload(["pipelines.cli", "pipelines.cycle", "pipelines.make", "pipelines.simulate"])
 DISK_BYTES = 1_500_000
 """Room that a full disk leaves, less than a cycle writes."""
 
@@ -106,38 +101,14 @@ def check_published(root: Path) -> dict[str, Any] | None:
     return latest
 
 
-class Running:
-    """The command in a process of its own, forked from one that has imported everything: a kill meets work, not imports.
-
-    It leads a process group and writes to ``out`` and ``err``, which lie beside its root.
-    """
-
-    def __init__(self, root: Path, init_time: np.datetime64) -> None:
-        self.out, self.err = (root.parent / f"{root.name}.{what}" for what in ("out", "err"))
-        self.process = WARM.Process(target=_run_command, args=(command(root, init_time), environment(), self.out, self.err))
-        self.process.start()
-
-    def done(self, seconds: float | None = None) -> bool:
-        """Whether it ends within so many seconds."""
-        self.process.join(seconds)
-        return self.process.exitcode is not None
-
-    def kill(self) -> None:
-        """With all it started."""
-        with contextlib.suppress(ProcessLookupError):  # it has not come to lead its group
-            os.killpg(self.process.pid or 0, signal.SIGKILL)
-        self.process.kill()
-        self.process.join()
+def start(root: Path, init_time: np.datetime64) -> Running:
+    """The command in a process of its own, with its outputs in files beside the root: a kill meets work, not imports."""
+    return Running(command(root, init_time), environment(), root.parent, beside(root, "out"), beside(root, "err"))
 
 
-def _run_command(arguments: list[str], chosen: dict[str, str], out: Path, err: Path) -> None:
-    os.setsid()
-    os.environ.clear()
-    os.environ.update(chosen)
-    for path, number in ((out, 1), (err, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    sys.argv = ["giomua", *arguments]
-    cli.main()
+def beside(root: Path, what: str) -> Path:
+    """The file that a command's output goes to."""
+    return root.parent / f"{root.name}.{what}"
 
 
 # --- kills -----------------------------------------------------------------------------------------------------------------------
@@ -197,11 +168,11 @@ def kill_at_random(folder: Path, kills: int, rng: random.Random, report: Report)
         undisturbed = _finish(calm, init_time, report)
         usual = max(usual, time.monotonic() - begun)
         for _ in range(min(KILLS_A_CYCLE, left)):
-            running = Running(root, init_time)
-            if running.done(rng.uniform(0.0, usual)):
+            running = start(root, init_time)
+            if running.ended(rng.uniform(0.0, usual)) is not None:
                 break
             running.kill()
-            stage = _stage(running.err)
+            stage = _stage(beside(root, "err"))
             report.kills[stage] += 1
             left -= 1
             try:
@@ -220,13 +191,11 @@ def kill_at_random(folder: Path, kills: int, rng: random.Random, report: Report)
 
 def _finish(root: Path, init_time: np.datetime64, report: Report) -> str:
     """Run a cycle in which nothing is wrong to its end: its hash."""
-    running = Running(root, init_time)
-    running.done()
-    if running.process.exitcode not in (0, 3):
-        said = running.err.read_text()[-300:]
-        report.violations.append(f"{cycle_key(init_time)} in {root.name} ended with {running.process.exitcode}: {said}")
+    code = start(root, init_time).ended()
+    if code not in (0, 3):
+        report.violations.append(f"{cycle_key(init_time)} in {root.name} ended with {code}: {beside(root, 'err').read_text()[-300:]}")
         return ""
-    found = json.loads(running.out.read_text())
+    found = json.loads(beside(root, "out").read_text())
     if found["degraded"]:
         report.violations.append(f"{cycle_key(init_time)} in {root.name} is degraded: {' '.join(found['notes'])}")
     return str(found["content_hash"])

@@ -12,7 +12,7 @@ from data_catalog.errors import ConfigurationError
 from data_catalog.manifest import Manifest
 from data_catalog.store import Root
 from pipelines.backfill import backfill, cycles_between
-from tests.pipelines.conftest import INIT, KEY, tiny_settings
+from tests.tiny import INIT, KEY, tiny_settings
 
 
 def test_the_cycles_of_a_period_include_both_ends() -> None:

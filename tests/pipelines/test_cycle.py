@@ -26,13 +26,13 @@ from serving.page.maps import map_of
 from serving.page.overview import record_of, status_of, verification_of
 from serving.page.point import models_of, point_of
 from serving.page.risk import risk_of
-from tests.pipelines.conftest import HISTORY_DAYS, INIT, KEY, tiny_settings
+from tests.tiny import HISTORY_DAYS, INIT, KEY, tiny_settings
 
 
 @pytest.fixture(scope="module")
-def published(simulated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CycleReport]:
+def published(cycled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CycleReport]:
     root = tmp_path_factory.mktemp("published") / "root"
-    shutil.copytree(simulated_root, root)
+    shutil.copytree(cycled_root, root)
     return root, run_cycle(tiny_settings(root), INIT)
 
 
@@ -193,15 +193,15 @@ def test_no_source_at_all_fails_and_leaves_the_last_cycle(published: tuple[Path,
     assert (root / "published" / "latest.json").read_bytes() == before
 
 
-def test_an_older_cycle_does_not_move_latest_back(fresh_root: Callable[[], Path]) -> None:
-    root = fresh_root()
+def test_an_older_cycle_does_not_move_latest_back(published: tuple[Path, CycleReport], tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(published[0], root)
     settings = tiny_settings(root)
-    newest = run_cycle(settings, INIT)
     earlier = INIT - np.timedelta64(24, "h")
     simulate(settings, earlier, history_days=HISTORY_DAYS)
     run_cycle(settings, earlier)
     latest = json.loads((root / "published" / "latest.json").read_text())
-    assert latest["content_hash"] == newest.content_hash
+    assert latest["content_hash"] == published[1].content_hash
 
 
 def test_a_corrupt_message_is_quarantined_and_the_rest_is_published(fresh_root: Callable[[], Path]) -> None:

@@ -14,7 +14,7 @@ from data_catalog import faults
 from data_catalog.store import Root
 from pipelines.cycle import run_cycle
 from pipelines.simulate import simulate
-from tests.pipelines.conftest import HISTORY_DAYS, INIT, TRAINING_DAYS, giomua, tiny_settings
+from tests.tiny import HISTORY_DAYS, INIT, TRAINING_DAYS, giomua, tiny_settings
 
 BEFORE = INIT - np.timedelta64(24, "h")
 

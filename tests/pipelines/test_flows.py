@@ -20,7 +20,7 @@ import pytest
 from data_catalog.errors import ConfigurationError
 from data_catalog.manifest import Manifest
 from pipelines.deploy import read_plan
-from tests.pipelines.conftest import INIT, KEY, TRAINING_DAYS, clean_environment, giomua, tiny_settings
+from tests.tiny import INIT, KEY, TRAINING_DAYS, clean_environment, giomua, tiny_settings
 
 QUIET = {
     "DO_NOT_TRACK": "1",
