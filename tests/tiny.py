@@ -25,7 +25,7 @@ GIOMUA = [sys.executable, "-m", "pipelines.cli"]
 def clean_environment(**changed: str) -> dict[str, str]:
     """This process's environment without anything that would reach a server or set ours."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIOMUA_", "PREFECT_", "MLFLOW_"))}
-    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2]), **changed}
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1]), **changed}
 
 
 def giomua(*arguments: str, cwd: Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
