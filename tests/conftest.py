@@ -18,6 +18,12 @@ settings.register_profile(
 settings.load_profile("giomua")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no worker is left with one of them when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real GRIB, BUFR and pairs that GIOMUA_REAL_DATA names; the test is skipped without it."""

@@ -15,6 +15,8 @@ import xarray as xr
 from pipelines.cli import parse_time
 from tests.tiny import TRAINING_DAYS, giomua
 
+pytestmark = pytest.mark.slow
+
 GFS = ("gfs_20110110T12_f120_2p5deg.grib2", "gfs_20111008T00_f072_2p5deg.grib2")
 
 

@@ -28,6 +28,8 @@ from serving.page.point import models_of, point_of
 from serving.page.risk import risk_of
 from tests.tiny import HISTORY_DAYS, INIT, KEY, tiny_settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def published(cycled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CycleReport]:

@@ -16,6 +16,8 @@ from pipelines.cycle import run_cycle
 from pipelines.simulate import simulate
 from tests.tiny import HISTORY_DAYS, INIT, TRAINING_DAYS, giomua, tiny_settings
 
+pytestmark = pytest.mark.slow
+
 BEFORE = INIT - np.timedelta64(24, "h")
 
 

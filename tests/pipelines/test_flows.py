@@ -22,6 +22,8 @@ from data_catalog.manifest import Manifest
 from pipelines.deploy import read_plan
 from tests.tiny import INIT, KEY, TRAINING_DAYS, clean_environment, giomua, tiny_settings
 
+pytestmark = pytest.mark.slow
+
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -25,6 +25,8 @@ from pipelines.simulate import simulate
 from tests.s3 import make_bucket, serve_s3
 from tests.tiny import HISTORY_DAYS, INIT, TRAINING_DAYS
 
+pytestmark = pytest.mark.slow
+
 BUCKET, PREFIX = "giomua-test", "weather/hanoi"
 
 
