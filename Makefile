@@ -28,7 +28,7 @@ run: $(READY) ## simulate the atmosphere of Hanoi and publish today's ensemble u
 	$(BIN)/giomua run --root $(ROOT)
 
 test: $(READY) $(CF_TABLE) ## run every test
-	GIOMUA_CF_TABLE=$(CF_TABLE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -q
+	GIOMUA_CF_TABLE=$(CF_TABLE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q
 
 check: $(READY) ## lint, types and import layers
 	$(BIN)/ruff check .

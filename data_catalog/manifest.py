@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -366,7 +366,7 @@ class Manifest:
         """
         values = []
         for row in rows:
-            value = asdict(row)
+            value = {one.name: getattr(row, one.name) for one in fields(row)}
             value["init_time"] = _text(row.init_time)
             lead = value.pop("lead_time")
             value["lead_seconds"] = None if lead is None or np.isnat(lead) else int(lead / np.timedelta64(1, "s"))

@@ -141,6 +141,7 @@ def outlying(variable: str, fields: Sequence[Placed]) -> dict[int, str]:
 
 _SMOOTH: Final = frozenset(_FAR) - {"relative_humidity_2m"}
 _ROWS: Final = 12.0          # robust standard deviations; simulated weather reaches ten in thirteen thousand fields
+_LONG: Final = 8              # points in a row from which one height along all of it is unusual; of fewer, weather bends alike
 _FLAT: Final = 0.004         # of the farthest that a point may stand out: a step below 0.05 K or 10 Pa does no harm
 
 
@@ -152,13 +153,13 @@ def shifted_rows(variable: str, fields: Sequence[Placed]) -> dict[int, str]:
 
     Args:
         variable: A name of the catalog; only smooth ones are checked.
-        fields: Five or more, else nothing is usual.
+        fields: Five or more, of eight rows and columns or more, else nothing is usual.
 
     Returns:
         The reason by place in ``fields``.
     """
     shapes = {one.values.shape for one in fields}
-    if variable not in _SMOOTH or len(fields) < _ENOUGH or len(shapes) != 1 or min(next(iter(shapes))) < 4:
+    if variable not in _SMOOTH or len(fields) < _ENOUGH or len(shapes) != 1 or min(next(iter(shapes))) < _LONG:
         return {}
     values = np.stack([one.values for one in fields]).astype(np.float64)      # (field, row, column)
     steps = np.diff(values, axis=1)

@@ -6,7 +6,7 @@ Arrays at this seam are labelled (xarray); inside a forecaster they are tensors.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, Literal, Protocol, Self, runtime_checkable
 
@@ -92,10 +92,10 @@ class Inputs:
 
         Args:
             name: Variable.
-            times: (init_time, lead_time) datetime64: the time asked for, one for each case of :attr:`frame`.
+            times: (..., init_time, lead_time) datetime64: the times asked for of each case of :attr:`frame`.
 
         Returns:
-            (init_time, lead_time, station) on the stations of :attr:`frame`, NaN where there is no observation at that time or
+            (..., init_time, lead_time, station) on the stations of :attr:`frame`, NaN where there is no observation at that time or
             it was not available at the init_time.
 
         Raises:
@@ -131,7 +131,13 @@ class Inputs:
             raise MissingInputError("There is no source and no template, so the shape of the forecast is unknown; pass one.")
         keep = [name for name in found.coords if ENSEMBLE_MEMBER not in found[name].dims and name != ENSEMBLE_MEMBER]
         frame = found.coords.to_dataset()[keep]
-        return frame.assign_coords(valid_time=frame[INIT_TIME] + frame[LEAD_TIME])
+        return frame.assign_coords(valid_time=frame[INIT_TIME].variable + frame[LEAD_TIME].variable)
+
+    def only(self, *targets: str) -> Self:
+        """The same inputs, asked for other variables."""
+        other = replace(self, targets=targets)
+        other.__dict__["frame"] = self.frame  # it does not depend on the targets, and is made often
+        return other
 
     @property
     def place_dims(self) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ DEPLOYMENT: Final = "cycle/past"
 """The deployment of ``prefect.yaml`` whose runs are past cycles."""
 RETRIES: Final = 2
 """How often a cycle whose Dask worker died is tried elsewhere."""
+ANSWER_SECONDS: Final = 30.0
+"""How long a Dask scheduler is waited for."""
 POLL_SECONDS: Final = 2.0
 
 HOUR = np.timedelta64(1, "h")
@@ -139,7 +141,7 @@ def _on_dask(settings: Settings, keys: Sequence[str], address: str | None, worke
         else:
             place = address
         try:
-            client = opened.enter_context(Client(place, timeout=30))
+            client = opened.enter_context(Client(place, timeout=ANSWER_SECONDS))
         except OSError as error:
             raise ConfigurationError(f"No Dask scheduler answers at {address}: {error}; start one, or give its address to --on.") from error
         futures = {client.submit(run_one, chosen, key, key=f"cycle-{key}", pure=False, retries=RETRIES): key for key in keys}

@@ -97,7 +97,12 @@ class CycleReport:
 
 
 def run_cycle(
-    settings: Settings, init_time: np.datetime64, *, cutoff_hours: float | None = None, progress: Progress = silent
+    settings: Settings,
+    init_time: np.datetime64,
+    *,
+    cutoff_hours: float | None = None,
+    gathered: Sequence[str] | None = None,
+    progress: Progress = silent,
 ) -> CycleReport:
     """Run one cycle from the providers to the published store.
 
@@ -105,6 +110,7 @@ def run_cycle(
         settings: Root, region, sources, members.
         init_time: Start of the forecast, UTC, a whole hour.
         cutoff_hours: Use only what was available this many hours after ``init_time``; None takes what there is.
+        gathered: The sources and networks were read already, with these notes; None: :func:`read` does it here.
         progress: Called as work goes on.
 
     Returns:
@@ -119,10 +125,7 @@ def run_cycle(
     region = settings.load_region()
     root = Root.open(settings)
     with Manifest.open(settings.manifest) as manifest:
-        notes = [
-            *fetch(settings, root, manifest, region, init_time, progress),
-            *watch(settings, root, manifest, region, init_time, progress),
-        ]
+        notes = read(settings, root, manifest, region, init_time, progress) if gathered is None else list(gathered)
         datasets = cycle_datasets(settings, manifest)
         inputs = gather(root, manifest, region, datasets, init_time, available_before=deadline)
         if inputs is None:
@@ -221,27 +224,41 @@ def cycle_datasets(settings: Settings, manifest: Manifest) -> tuple[str, ...]:
     return tuple(real) if real else tuple(name for name, source in known.items() if source.spec.simulated)
 
 
-def fetch(
+def read(
     settings: Settings, root: Root, manifest: Manifest, region: Region, init_time: np.datetime64, progress: Progress
 ) -> list[str]:
-    """Ingest the simulated centres and every source that the settings name; one that fails is a note and the others go on."""
-    known = registry.grid_sources(settings)
+    """Read every source and network of a cycle; one that fails is a note and the others go on."""
     notes = []
-    for dataset in cycle_datasets(settings, manifest):
-        if dataset not in known or not (known[dataset].spec.simulated or dataset in settings.sources):
-            continue
+    for dataset in fetched_datasets(settings, manifest):
         try:
-            report = ingest_cycle(
-                root, manifest, region, known[dataset], registry.transport_for(settings, dataset), init_time,
-                available_time=at_hand(known[dataset], init_time), workers=settings.decode_workers,
-                timeout=settings.decode_timeout, progress=progress,
-            )
+            notes += fetch(settings, root, manifest, region, dataset, init_time, progress)
         except GiomuaError as error:
             notes.append(f"{dataset}: {error}")
-            continue
-        if report.quarantined:
-            notes.append(f"{dataset}: {len(report.quarantined)} messages were quarantined; giomua status lists them.")
-    return notes
+    return notes + watch(settings, root, manifest, region, init_time, progress)
+
+
+def fetched_datasets(settings: Settings, manifest: Manifest) -> tuple[str, ...]:
+    """Those of a cycle's sources that it ingests: the simulated centres and what the settings name; others come by ``giomua import``."""
+    known = registry.grid_sources(settings)
+    chosen = cycle_datasets(settings, manifest)
+    return tuple(name for name in chosen if name in known and (known[name].spec.simulated or name in settings.sources))
+
+
+def fetch(
+    settings: Settings, root: Root, manifest: Manifest, region: Region, dataset: str, init_time: np.datetime64, progress: Progress
+) -> list[str]:
+    """Ingest a source of a cycle; what was not believed is a note.
+
+    Raises:
+        GiomuaError: The source has nothing of the cycle, cannot be reached, or the archive cannot be written.
+    """
+    source = registry.grid_source(settings, dataset)
+    report = ingest_cycle(
+        root, manifest, region, source, registry.transport_for(settings, dataset), init_time,
+        available_time=at_hand(source, init_time), workers=settings.decode_workers, timeout=settings.decode_timeout, progress=progress,
+    )    # fmt: skip
+    refused = len(report.quarantined)
+    return [f"{dataset}: {refused} messages were quarantined; giomua status lists them."] if refused else []
 
 
 def at_hand(source: GridSource | FieldSource, init_time: np.datetime64) -> np.datetime64 | None:

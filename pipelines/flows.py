@@ -8,6 +8,7 @@ the manifest decides what is done, and a task that runs again is cheap. ``prefec
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from prefect.futures import PrefectFuture  # noqa: E402
 from prefect.states import Completed  # noqa: E402
 
 from data_catalog.archive import cycle_key  # noqa: E402
-from data_catalog.errors import CycleError, GiomuaError, UnknownNameError  # noqa: E402
+from data_catalog.errors import CycleError, GiomuaError  # noqa: E402
 from data_catalog.manifest import Manifest  # noqa: E402
 from data_catalog.settings import Settings, load_settings  # noqa: E402
 from data_catalog.sources import registry  # noqa: E402
@@ -31,8 +32,7 @@ from data_catalog.sources.base import Progress  # noqa: E402
 from data_catalog.store import Root  # noqa: E402
 from pipelines.backfill import PREFECT, backfill, cycles_between  # noqa: E402
 from pipelines.commands import simulate_where_asked  # noqa: E402
-from pipelines.cycle import CycleReport, cycle_datasets, run_cycle, watch  # noqa: E402
-from pipelines.ingest import ingest_cycle  # noqa: E402
+from pipelines.cycle import CycleReport, fetch, fetched_datasets, run_cycle, watch  # noqa: E402
 from pipelines.inputs import key_time  # noqa: E402
 from pipelines.picture import as_url, cycle_picture  # noqa: E402
 from pipelines.render import render_verified  # noqa: E402
@@ -58,25 +58,11 @@ def _logged() -> Progress:
 
 
 @task(name="ingest", task_run_name="ingest {dataset} {key}", retries=2, retry_delay_seconds=30, persist_result=False)
-def ingest_task(settings: Settings, dataset: str, key: str) -> str:
-    """Fetch one cycle of one source; says what became of it."""
-    known = registry.grid_sources(settings)
-    if dataset not in known:
-        return f"{dataset} has no provider; the archive is used as it is"
+def ingest_task(settings: Settings, dataset: str, key: str) -> list[str]:
+    """Fetch one cycle of one source; says what was not believed."""
     root = Root.open(settings)
     with Manifest.open(settings.manifest) as manifest:
-        report = ingest_cycle(
-            root,
-            manifest,
-            settings.load_region(),
-            known[dataset],
-            registry.transport_for(settings, dataset),
-            key_time(key),
-            workers=settings.decode_workers,
-            timeout=settings.decode_timeout,
-            progress=_logged(),
-        )
-    return f"{dataset}: {len(report.taken)} taken, {len(report.missing)} missing, {len(report.quarantined)} quarantined"
+        return fetch(settings, root, manifest, settings.load_region(), dataset, key_time(key), _logged())
 
 
 @task(name="observe", task_run_name="observe {key}", retries=2, retry_delay_seconds=30, persist_result=False)
@@ -94,26 +80,25 @@ def simulate_task(settings: Settings, key: str) -> None:
 
 
 @task(name="forecast and publish", task_run_name="publish {key}", persist_result=False)
-def publish_task(settings: Settings, key: str, cutoff_hours: float | None) -> CycleReport:
-    """Forecast, blend, couple and publish one cycle."""
-    return run_cycle(settings, key_time(key), cutoff_hours=cutoff_hours, progress=_logged())
+def publish_task(settings: Settings, key: str, cutoff_hours: float | None, gathered: list[str]) -> CycleReport:
+    """Forecast, blend, couple and publish one cycle, whose sources and networks were read with these notes."""
+    return run_cycle(settings, key_time(key), cutoff_hours=cutoff_hours, gathered=gathered, progress=_logged())
 
 
 @flow(name="ingest", flow_run_name=lambda: _named("ingest"), persist_result=False, validate_parameters=False)
-def ingest_flow(dataset: str, key: str | None = None, settings: dict[str, Any] | None = None) -> str:
+def ingest_flow(dataset: str, key: str | None = None, settings: dict[str, Any] | None = None) -> object:
     """Fetch one cycle of one source: the newest that is due when none is given."""
     chosen = load_settings(**(settings or {}))
-    known = registry.grid_sources(chosen)
-    if dataset not in known:
-        raise UnknownNameError(f"No source {dataset!r}; known are {', '.join(known)}.")
-    return ingest_task(chosen, dataset, key or cycle_key(known[dataset].spec.newest_due(_scheduled())))
+    due = registry.grid_source(chosen, dataset).spec.newest_due(_scheduled())
+    notes = ingest_task(chosen, dataset, key or cycle_key(due))
+    return _ended(notes, notes)
 
 
 @flow(name="observe", flow_run_name=lambda: _named("observe"), persist_result=False, validate_parameters=False)
 def observe_flow(key: str | None = None, settings: dict[str, Any] | None = None) -> object:
     """Read the station reports of the last days up to a time: now when none is given."""
     notes = observe_task(load_settings(**(settings or {})), key or cycle_key(_scheduled().astype("datetime64[h]")))
-    return Completed(name=DEGRADED, message=" ".join(notes)) if notes else notes
+    return _ended(notes, notes)
 
 
 @flow(name="cycle", flow_run_name=lambda: _named("cycle"), persist_result=False, validate_parameters=False)
@@ -127,18 +112,21 @@ def cycle_flow(settings: dict[str, Any] | None = None, key: str | None = None, c
     wanted = key or scheduled_cycle(_scheduled(), cutoff_hours or 0.0)
     simulate_task(chosen, wanted)
     with Manifest.open(chosen.manifest) as manifest:
-        datasets = cycle_datasets(chosen, manifest)
-    fetched: list[PrefectFuture[Any]] = [ingest_task.submit(chosen, dataset, wanted) for dataset in datasets]
-    watched = observe_task.submit(chosen, wanted)
-    for future in (*fetched, watched):
+        datasets = fetched_datasets(chosen, manifest)
+    running: dict[str, PrefectFuture[list[str]]] = {dataset: ingest_task.submit(chosen, dataset, wanted) for dataset in datasets}
+    running["observations"] = observe_task.submit(chosen, wanted)
+    notes = []
+    for name, future in running.items():
         future.wait()
         try:
-            logger.info("%s", future.result())
+            notes += future.result()
         except GiomuaError as error:  # one source that fails never stops the rest
-            logger.warning("%s", error)
-    report = publish_task(chosen, wanted, cutoff_hours)
+            notes.append(f"{name}: {error}")
+    for note in notes:
+        logger.warning("%s", note)
+    report = publish_task(chosen, wanted, cutoff_hours, notes)
     _artifacts(chosen, report)
-    return Completed(name=DEGRADED, message=" ".join(report.notes), data=report) if report.degraded else report
+    return _ended(report, report.notes)
 
 
 @flow(name="verify", flow_run_name=lambda: _named("verify"), persist_result=False, validate_parameters=False)
@@ -146,8 +134,7 @@ def verify_flow(days: int = DAYS, settings: dict[str, Any] | None = None) -> obj
     """Compare the published cycles with what was observed since, and renew the scorecard."""
     report = verify(load_settings(**(settings or {})), days=days, progress=_logged())
     create_markdown_artifact(_pre(render_verified(report)), key="scorecard", description="How good the forecasts were")
-    failed = [f"{key}: {why}" for key, why in report.failed.items()]
-    return Completed(name=DEGRADED, message=" ".join(failed)) if failed else report.as_json()
+    return _ended(report.as_json(), [f"{key} was not verified: {why}" for key, why in report.failed.items()])
 
 
 @flow(name="train", flow_run_name=lambda: _named("train"), persist_result=False, validate_parameters=False)
@@ -155,9 +142,10 @@ def train_flow(ids: list[str] | None = None, settings: dict[str, Any] | None = N
     """Train forecasters on the archive; each becomes a challenger, or the champion where there is none."""
     report = run_training(load_settings(**(settings or {})), ids or [], progress=_logged())
     create_markdown_artifact(_pre(render_trained(report)), key="trained", description="What was trained")
-    if report.failed and not report.trained:
-        raise CycleError("; ".join(f"{one} was not trained: {why}" for one, why in report.failed.items()))
-    return Completed(name=DEGRADED, message=str(dict(report.failed))) if report.failed else report.as_json()
+    lacking = [f"{one} was not trained: {why}" for one, why in report.failed.items()]
+    if lacking and not report.trained:
+        raise CycleError("; ".join(lacking))
+    return _ended(report.as_json(), lacking)
 
 
 @flow(name="backfill", flow_run_name=lambda: _named("backfill"), persist_result=False, validate_parameters=False)
@@ -167,7 +155,7 @@ def backfill_flow(start: str, stop: str, every: int = 24, on: str = PREFECT, set
     report = backfill(load_settings(**(settings or {})), keys, on, progress=_logged())
     if report.failed:
         raise CycleError(f"{len(report.failed)} of {len(keys)} cycles failed: {dict(report.failed)}")
-    return Completed(name=DEGRADED, message=f"degraded: {', '.join(report.degraded)}") if report.degraded else report.as_json()
+    return _ended(report.as_json(), [f"{key} is degraded." for key in report.degraded])
 
 
 def scheduled_cycle(time: np.datetime64, cutoff_hours: float) -> str:
@@ -190,6 +178,11 @@ def _named(kind: str) -> str:
     if kind == "cycle" and not given.get("key"):
         named = [scheduled_cycle(_scheduled(), given.get("cutoff_hours") or 0.0)]
     return " ".join([kind, *(named or [f"{_scheduled().astype('datetime64[m]')}Z"])])
+
+
+def _ended(result: object, lacking: Sequence[str]) -> object:
+    """What a flow returns: its result, in a final state named :data:`DEGRADED` that says what was missing or failed, where anything was."""
+    return Completed(name=DEGRADED, message=" ".join(lacking), data=result) if lacking else result
 
 
 def _pre(text: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from data_catalog import faults
-from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, GRID, INIT_TIME, LEAD_TIME
+from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, INIT_TIME, LEAD_TIME
 from data_catalog.grids import to_stations
 from data_catalog.regions import Region
 from data_catalog.settings import Settings
@@ -21,7 +21,7 @@ from models.registry import build
 from models.statistical.emos import CARRY_KM
 from pipelines.centres import raw_members, raw_quantiles
 from pipelines.inputs import CycleInputs, station_inputs
-from pipelines.products import daily, probabilities, rain_risk
+from pipelines.products import anywhere, daily, probabilities, rain_risk
 from pipelines.publish import root_attributes
 from training.ensemble import (
     CALIBRATED,
@@ -133,14 +133,10 @@ def make(
     for where, made in (("stations", at_places), ("grid", on_grid)):
         if made.reasons:
             groups[where].attrs["tail_guard"] = " ".join(made.reasons)
-    for prefix, members in (("", groups["stations"]), ("grid_", groups["grid"])):
-        groups[f"{prefix}probabilities"] = probabilities(members, region)
-        groups[f"{prefix}daily"] = daily(members.assign_coords({INIT_TIME: init_time}), region)
-    anywhere = [groups[name][[v for v in groups[name] if str(v).endswith("_city")]] for name in ("grid_probabilities", "grid_daily")]
-    placeless = [part.drop_vars(GRID, errors="ignore") for part in anywhere]
-    groups["city"] = xr.merge(placeless, compat="override", combine_attrs="drop_conflicts")
-    for name, part in zip(("grid_probabilities", "grid_daily"), anywhere, strict=True):
-        groups[name] = groups[name].drop_vars(list(part.data_vars))
+    for prefix, name in (("", "stations"), ("grid_", "grid")):
+        groups[f"{prefix}probabilities"] = probabilities(groups[name], region)
+        groups[f"{prefix}daily"] = daily(groups[name].assign_coords({INIT_TIME: init_time}), region)
+    groups["city"] = anywhere(groups["grid"].assign_coords({INIT_TIME: init_time}), region)
     groups["risk"] = rain_risk(
         {"blend": groups["stations"].assign_coords({INIT_TIME: init_time})} | {f"raw_{n}": s for n, s in inputs.stations.sources.items()},
         {"blend": groups["grid"]} | {f"raw_{n}": s for n, s in inputs.grid.sources.items()},

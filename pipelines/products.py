@@ -6,14 +6,14 @@ a whole, members do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import xarray as xr
 
-from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, LATITUDE, LEAD_TIME, LONGITUDE, STATION, THRESHOLD, WINDOW
+from data_catalog.dimensions import ENSEMBLE_MEMBER, FORECASTER, GRID, LATITUDE, LEAD_TIME, LONGITUDE, STATION, THRESHOLD, WINDOW
 from data_catalog.regions import Region
 from models.base import to_quantiles
 
@@ -83,50 +83,66 @@ def probabilities(members: xr.Dataset, region: Region) -> xr.Dataset:
 
     Returns:
         ``precipitation_amount_above(lead_time, window, threshold, places)`` in 0..1, the share of members; NaN where the spacing of the
-        leads cannot resolve the window. On a grid also ``precipitation_amount_above_city(lead_time, window, threshold)``, the share in
-        which any cell centre of the city passes. ``threshold_inclusive(threshold)`` says whether the threshold itself counts. A window
-        of one hour is there where an interval of one hour is.
+        leads cannot resolve the window. ``threshold_inclusive(threshold)`` says whether the threshold itself counts. A window of one hour
+        is there where an interval of one hour is.
     """
+    return _chances(members, region, f"{RAIN}_above", lambda sums: sums)
+
+
+def _chances(members: xr.Dataset, region: Region, name: str, of: Callable[[xr.DataArray], xr.DataArray], **about: str) -> xr.Dataset:
+    """``name(lead_time, window, threshold, ...)``: the share of members in which what ``of`` makes of the sums over a window passes."""
     if RAIN not in members:
         return xr.Dataset()
     thresholds, inclusive = rain_thresholds(region)
     amounts = members[RAIN].drop_vars([c for c in ("lead_time_bounds",) if c in members.coords], errors="ignore")
     intervals = interval_hours(members)
     lengths = sorted({*region.rain.windows_hours, *([1] if (intervals == 1).any() else [])})
-    about = {
-        "long_name": "chance that precipitation over the window ending at valid time passes the threshold",
-        "units": "1",
-        "comment": "share of coupled members; missing where the spacing of lead times cannot resolve the window",
-    }
-    shares: dict[str, list[xr.DataArray]] = {}
+    shares = []
     for hours in lengths:
-        sums = window_sums(amounts, intervals, hours)
-        places = {"": sums} | ({"_city": city_maximum(sums, region)} if LATITUDE in sums.dims else {})
-        for where, values in places.items():
-            known = values.notnull().all(ENSEMBLE_MEMBER)
-            passed = [
-                ((values >= value) if counts else (values > value)).mean(ENSEMBLE_MEMBER).where(known)
-                for value, counts in zip(thresholds, inclusive, strict=True)
-            ]
-            shares.setdefault(f"{RAIN}_above{where}", []).append(xr.concat(passed, dim=THRESHOLD))
-    joined = {name: xr.concat(parts, dim=WINDOW).transpose(LEAD_TIME, WINDOW, THRESHOLD, ...) for name, parts in shares.items()}
-    found = xr.Dataset({name: values.astype(np.float32).assign_attrs(about) for name, values in joined.items()})
-    if f"{RAIN}_above_city" in found:
-        found[f"{RAIN}_above_city"].attrs["support"] = "any cell centre in the city"
+        values = of(window_sums(amounts, intervals, hours))
+        known = values.notnull().all(ENSEMBLE_MEMBER)
+        passed = [
+            ((values >= value) if counts else (values > value)).mean(ENSEMBLE_MEMBER).where(known)
+            for value, counts in zip(thresholds, inclusive, strict=True)
+        ]
+        shares.append(xr.concat(passed, dim=THRESHOLD))
+    found = xr.concat(shares, dim=WINDOW).transpose(LEAD_TIME, WINDOW, THRESHOLD, ...).astype(np.float32).assign_attrs(
+        long_name="chance that precipitation over the window ending at valid time passes the threshold", units="1",
+        comment="share of coupled members; missing where the spacing of lead times cannot resolve the window", **about,
+    )    # fmt: skip
     windows = np.array(lengths, dtype="timedelta64[h]").astype("timedelta64[ns]")
-    found = found.assign_coords(
-        {
-            WINDOW: (WINDOW, windows, {"long_name": "length of the window ending at valid time"}),
-            THRESHOLD: (THRESHOLD, thresholds, {"long_name": "amount to pass", "units": "kg m-2"}),
-            "threshold_inclusive": (THRESHOLD, inclusive, {"long_name": "whether the threshold itself counts"}),
-        }
-    )
-    return found.assign_attrs(citation=region.rain.citation)
+    coords = {
+        WINDOW: (WINDOW, windows, {"long_name": "length of the window ending at valid time"}),
+        THRESHOLD: (THRESHOLD, thresholds, {"long_name": "amount to pass", "units": "kg m-2"}),
+        "threshold_inclusive": (THRESHOLD, inclusive, {"long_name": "whether the threshold itself counts"}),
+    }
+    return xr.Dataset({name: found}).assign_coords(coords).assign_attrs(citation=region.rain.citation)
 
 
-def city_maximum(sums: xr.DataArray, region: Region) -> xr.DataArray:
-    """The greatest of the city's cell centres, member by member: what "anywhere in the city" looks at; NaN where one is missing."""
-    return sums.sel(city_box(region)).max([LATITUDE, LONGITUDE], skipna=False)
+def anywhere(members: xr.Dataset, region: Region) -> xr.Dataset:
+    """Rain anywhere in the city: of the greatest sum at any cell centre in its box, taken member by member.
+
+    Args:
+        members: ``precipitation_amount(lead_time, latitude, longitude, ensemble_member)`` with scalar ``init_time`` and
+            ``lead_time_bounds``.
+        region: The city's box; windows, thresholds, time zone and ends of the rain day.
+
+    Returns:
+        ``precipitation_amount_above_city(lead_time, window, threshold)`` as :func:`probabilities` has it at places, and
+        ``precipitation_amount_day_ending_HHMM_city(day, quantile)`` as :func:`daily` does; NaN where a cell is missing. Empty without rain.
+    """
+    inside = members.sel(city_box(region)).drop_vars(GRID, errors="ignore")
+    chances = _chances(inside, region, f"{RAIN}_above_city", _greatest, support="any cell centre in the city")
+    days = {
+        f"{name}_city": to_quantiles(_greatest(sums)).assign_attrs(sums.attrs, support="greatest of the cell centres in the city")
+        for name, sums in _rain_days(inside, region).items()
+    }
+    return xr.merge([chances, _of_days(days, region)], compat="override", combine_attrs="drop_conflicts")
+
+
+def _greatest(sums: xr.DataArray) -> xr.DataArray:
+    """The greatest of the cells, NaN where one is missing."""
+    return sums.max([LATITUDE, LONGITUDE], skipna=False)
 
 
 def city_box(region: Region) -> dict[str, slice]:
@@ -178,30 +194,36 @@ def daily(members: xr.Dataset, region: Region) -> xr.Dataset:
     Returns:
         ``<VARIABLE>(day, places, quantile)``: ``precipitation_amount_day_ending_HHMM`` for the rain days, and ``temperature_2m_max``,
         ``temperature_2m_min``, ``temperature_2m_mean`` of the calendar day, from the instants there are (at least one each six hours).
-        On a grid also ``precipitation_amount_day_ending_HHMM_city(day, quantile)``, of the greatest amount at any cell centre in the city.
         ``day`` is the local date on which the day ends. NaN where the leads do not cover the whole day.
     """
-    leads = lead_hours(members)
-    init_time = np.datetime64(members["init_time"].values.item(), "ns")
-    found: dict[str, xr.DataArray] = {}
-    if RAIN in members:
-        intervals = interval_hours(members)
-        sums = window_sums(members[RAIN], intervals, 24)
-        for clock in region.rain.day_ends_local:
-            days, ends = local_days(init_time, leads, region, clock)
-            picked = _at_leads(sums, leads, days, ends)
-            if picked is not None:
-                name = f"{RAIN}_day_ending_{clock.replace(':', '')}"
-                about = {
-                    "units": "kg m-2", "standard_name": RAIN, "cell_methods": "time: sum (interval: 24 hours)",
-                    "long_name": f"precipitation of the local day ending {clock}",
-                }    # fmt: skip
-                found[name] = to_quantiles(picked).assign_attrs(about)
-                if LATITUDE in picked.dims:
-                    greatest = to_quantiles(city_maximum(picked, region))
-                    found[f"{name}_city"] = greatest.assign_attrs(about | {"support": "greatest of the cell centres in the city"})
+    found = {name: to_quantiles(sums).assign_attrs(sums.attrs) for name, sums in _rain_days(members, region).items()}
     if TEMPERATURE in members:
-        found |= _daily_temperature(members[TEMPERATURE], init_time, leads, region)
+        found |= _daily_temperature(members[TEMPERATURE], _started(members), lead_hours(members), region)
+    return _of_days(found, region)
+
+
+def _rain_days(members: xr.Dataset, region: Region) -> dict[str, xr.DataArray]:
+    """``precipitation_amount_day_ending_HHMM(day, places, ensemble_member)`` of the rain days that the leads cover; empty without rain."""
+    if RAIN not in members:
+        return {}
+    leads, sums = lead_hours(members), window_sums(members[RAIN], interval_hours(members), 24)
+    found = {}
+    for clock in region.rain.day_ends_local:
+        picked = _at_leads(sums, leads, *local_days(_started(members), leads, region, clock))
+        if picked is not None:
+            found[f"{RAIN}_day_ending_{clock.replace(':', '')}"] = picked.assign_attrs(
+                units="kg m-2", standard_name=RAIN, cell_methods="time: sum (interval: 24 hours)",
+                long_name=f"precipitation of the local day ending {clock}",
+            )    # fmt: skip
+    return found
+
+
+def _started(members: xr.Dataset) -> np.datetime64:
+    return np.datetime64(members["init_time"].values.item(), "ns")
+
+
+def _of_days(found: Mapping[str, xr.DataArray], region: Region) -> xr.Dataset:
+    """Variables over the days that any of them has."""
     named = [array.rename(name) for name, array in found.items()]
     merged = xr.merge(named, join="outer", compat="override", combine_attrs="drop") if named else xr.Dataset()
     if "day" in merged.coords:

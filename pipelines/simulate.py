@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from typing import Any, Final
@@ -86,12 +87,15 @@ def simulate(
     days = settings.training_days + 30 if history_days is None else history_days
     root = Root.open(settings)
     with Manifest.open(settings.manifest) as manifest:
-        published = simulator.emit(init_time, progress)
-        reports = simulator.reports(init_time - REPORTED_DAYS * _DAY, init_time, progress)
         today = init_time.astype("datetime64[D]")
         last = (init_time - _HOUR).astype("datetime64[D]")  # the newest 00 UTC before the cycle
         runs = np.arange(today - days * _DAY, last + _DAY, _DAY)
-        forecasts, stores = _histories(settings, root, manifest, simulator, runs, progress)
+        there = _histories(root, manifest, simulator, runs)
+        lacking = {place: rest for place, old in there.items() if (rest := _without(runs, place, old)).size}
+        with _making(settings, lacking) as histories:
+            published = simulator.emit(init_time, progress)
+            reports = simulator.reports(init_time - REPORTED_DAYS * _DAY, init_time, progress)
+            forecasts, stores = _file_histories(root, manifest, simulator, there, list(lacking), histories, progress)
         since = today - (days + REACH_DAYS if days else 0) * _DAY
         hours = np.arange(since.astype("datetime64[h]"), init_time + _HOUR, _HOUR)
         observations, written = _observations(root, manifest, simulator, hours, progress)
@@ -108,25 +112,49 @@ def simulate(
     )
 
 
-def _histories(
-    settings: Settings, root: Root, manifest: Manifest, simulator: SimulatedAtmosphere, runs: np.ndarray, progress: Progress
+_Month = tuple[str, np.datetime64]
+"""A dataset and a month of it."""
+
+
+def _histories(root: Root, manifest: Manifest, simulator: SimulatedAtmosphere, runs: np.ndarray) -> dict[_Month, xr.Dataset | None]:
+    """What the archive has of past forecasts at stations, one store a centre and month."""
+    return {
+        (dataset, month): _there(root, manifest, f"{dataset}{_AT_STATIONS}", month, simulator)
+        for dataset in simulator.specs
+        for month in np.unique(runs.astype("datetime64[M]"))
+    }
+
+
+def _without(runs: np.ndarray, place: _Month, there: xr.Dataset | None) -> np.ndarray:
+    """The runs of a month that are not there."""
+    wanted = runs[runs.astype("datetime64[M]") == place[1]]
+    return wanted if there is None else np.setdiff1d(wanted, there[INIT_TIME].values.astype(runs.dtype))
+
+
+@contextmanager
+def _making(settings: Settings, lacking: Mapping[_Month, np.ndarray]) -> Iterator[Iterator[xr.Dataset]]:
+    """Past forecasts by dataset and month, in order; much of it is begun at once, in worker processes side by side."""
+    jobs = [(settings, dataset, runs) for (dataset, _), runs in lacking.items()]
+    if sum(runs.size for runs in lacking.values()) < _MANY_RUNS:
+        yield (_make(*job) for job in jobs)
+        return
+    with ProcessPoolExecutor(settings.decode_workers, mp_context=get_context("spawn")) as pool:
+        yield pool.map(_make, *zip(*jobs, strict=True))
+
+
+def _file_histories(
+    root: Root,
+    manifest: Manifest,
+    simulator: SimulatedAtmosphere,
+    there: Mapping[_Month, xr.Dataset | None],
+    lacking: Sequence[_Month],
+    histories: Iterator[xr.Dataset],
+    progress: Progress,
 ) -> tuple[dict[str, int], list[str]]:
-    """Past forecasts at stations, one store a centre and month: how many were added by dataset, and the stores written."""
-    months = runs.astype("datetime64[M]")
-    wanted: dict[tuple[str, np.datetime64], np.ndarray] = {}
-    kept: dict[tuple[str, np.datetime64], xr.Dataset] = {}
-    for dataset in simulator.specs:
-        for month in np.unique(months):
-            there = _there(root, manifest, f"{dataset}{_AT_STATIONS}", month, simulator)
-            missing = runs[months == month]
-            if there is not None:
-                missing = np.setdiff1d(missing, there[INIT_TIME].values.astype(runs.dtype))
-                kept[dataset, month] = there
-            if missing.size:
-                wanted[dataset, month] = missing
+    """How many past forecasts were added by dataset, and the stores written."""
     added, stores = dict.fromkeys(simulator.specs, 0), []
-    for (dataset, month), made in _made(settings, wanted, progress):
-        old = kept.get((dataset, month))
+    for number, ((dataset, month), made) in enumerate(zip(lacking, histories, strict=True)):
+        old = there[dataset, month]
         whole = made if old is None else _joined(old, made, INIT_TIME)
         name = f"{dataset}{_AT_STATIONS}"
         ref = root.write_store(f"archive/{name}", _key(month), {"": whole}, simulator.attributes)
@@ -134,22 +162,8 @@ def _histories(
         manifest.add_revision(name, _key(month), ref, available_time=whole[AVAILABLE_TIME].values.max(), details=details)
         added[dataset] += made.sizes[INIT_TIME]
         stores.append(ref.path)
+        progress("history of the simulated centres", number + 1, len(lacking))
     return added, stores
-
-
-def _made(
-    settings: Settings, wanted: Mapping[tuple[str, np.datetime64], np.ndarray], progress: Progress
-) -> Iterator[tuple[tuple[str, np.datetime64], xr.Dataset]]:
-    """Past forecasts by dataset and month, in order; much of it is made in worker processes side by side."""
-    jobs = [(settings, dataset, runs) for (dataset, _), runs in wanted.items()]
-    if sum(runs.size for runs in wanted.values()) < _MANY_RUNS:
-        for place, job in zip(wanted, jobs, strict=True):
-            yield place, _make(*job)
-        return
-    with ProcessPoolExecutor(settings.decode_workers, mp_context=get_context("spawn")) as pool:
-        for number, (place, made) in enumerate(zip(wanted, pool.map(_make, *zip(*jobs, strict=True)), strict=True)):
-            progress("history of the simulated centres", number + 1, len(jobs))
-            yield place, made
 
 
 def _make(settings: Settings, dataset: str, runs: np.ndarray) -> xr.Dataset:

@@ -14,7 +14,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from data_catalog.sources import registry
 from data_catalog.store import Root
 from pipelines.cycle import run_cycle
 from pipelines.simulate import simulate
+from tests.warm import Running
 
 START = np.datetime64("2025-07-10T00", "ns")
 STEP = np.timedelta64(6, "h")
@@ -55,6 +55,7 @@ class Report:
     cycles: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    out: Path | None = None
 
     def text(self) -> str:
         """For a person."""
@@ -70,6 +71,14 @@ class Report:
         lines += [f"| {name} | {count} |" for name, count in sorted(self.cycles.items())]
         lines += ["", f"Violations: {len(self.violations)}", *(f"- {one}" for one in self.violations)]
         return "\n".join([*lines, "", ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())])
+
+    def note(self, what: str) -> None:
+        """Tell what has just happened, and write the report up to here."""
+        print(what, file=sys.stderr, flush=True)
+        if self.out:
+            self.out.mkdir(parents=True, exist_ok=True)
+            (self.out / "soak.md").write_text(self.text() + "\n")
+            (self.out / "soak.json").write_text(json.dumps(vars(self) | {"out": str(self.out)}, indent=2))
 
 
 def settings_on(root: Path) -> Settings:
@@ -92,6 +101,16 @@ def check_published(root: Path) -> dict[str, Any] | None:
     return latest
 
 
+def start(root: Path, init_time: np.datetime64) -> Running:
+    """The command in a process of its own, with its outputs in files beside the root: a kill meets work, not imports."""
+    return Running(command(root, init_time), environment(), root.parent, beside(root, "out"), beside(root, "err"))
+
+
+def beside(root: Path, what: str) -> Path:
+    """The file that a command's output goes to."""
+    return root.parent / f"{root.name}.{what}"
+
+
 # --- kills -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -105,36 +124,27 @@ class Reader(threading.Thread):
         self.done = threading.Event()
 
     def run(self) -> None:
-        """Until told to stop."""
-        last = ""
+        """Until told to stop. What is published is read whole when it is new, and once a second."""
+        last, verified, seen = "", 0.0, None
         while not self.done.is_set():
             try:
-                latest = check_published(self.root)
+                latest = newest(self.root)
+                if latest != seen or time.monotonic() > verified + 1.0:
+                    latest = seen = check_published(self.root)
+                    verified = time.monotonic()
+                    self.reads += 1
             except Exception as error:  # noqa: BLE001  # whatever a reader meets is a finding
                 self.trouble.append(f"a reader found {error}")
                 latest = None
             if latest is not None and latest["init_time"] < last:
                 self.trouble.append(f"the published cycle went back from {last} to {latest['init_time']}")
             last = max(last, "" if latest is None else latest["init_time"])
-            self.reads += 1
             time.sleep(0.05)
 
 
 def command(root: Path, init_time: np.datetime64) -> list[str]:
-    """A cycle as an operator runs it."""
-    return [
-        sys.executable,
-        "-m",
-        "pipelines.cli",
-        "run",
-        "--root",
-        str(root),
-        "--profile",
-        "tiny",
-        "--init-time",
-        cycle_key(init_time),
-        "--json",
-    ]
+    """A cycle as an operator runs it, after the name of the program."""
+    return ["run", "--root", str(root), "--profile", "tiny", "--init-time", cycle_key(init_time), "--json"]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -144,10 +154,10 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def kill_at_random(folder: Path, kills: int, rng: random.Random, report: Report) -> None:
-    """Kill cycles; every few kills let one run to its end and compare it with a root that nobody disturbed."""
+    """Kill cycles; each runs to its end after a few kills, or when it was done before one, and is compared with a root left alone."""
     root, calm = folder / "killed", folder / "calm"
     simulate(settings_on(root), START, history_days=HISTORY_DAYS)
-    first = run_cycle(settings_on(root), START)
+    run_cycle(settings_on(root), START)
     shutil.copytree(root, calm)
     reader = Reader(root)
     reader.start()
@@ -155,41 +165,40 @@ def kill_at_random(folder: Path, kills: int, rng: random.Random, report: Report)
     while left > 0:
         init_time = init_time + STEP
         begun = time.monotonic()
-        undisturbed = _finish(calm, init_time)
+        undisturbed = _finish(calm, init_time, report)
         usual = max(usual, time.monotonic() - begun)
         for _ in range(min(KILLS_A_CYCLE, left)):
-            log = folder / "killed.log"
-            with log.open("wb") as said:
-                running = subprocess.Popen(command(root, init_time), env=environment(), stdout=said, stderr=said, start_new_session=True)
-                try:
-                    running.wait(timeout=rng.uniform(0.0, usual))
-                    stage = "nothing, it was done"
-                except subprocess.TimeoutExpired:
-                    os.killpg(running.pid, signal.SIGKILL)
-                    running.wait()
-                    stage = _stage(log)
+            running = start(root, init_time)
+            if running.ended(rng.uniform(0.0, usual)) is not None:
+                break
+            running.kill()
+            stage = _stage(beside(root, "err"))
             report.kills[stage] += 1
             left -= 1
             try:
                 check_published(root)
             except GiomuaError as error:
                 report.violations.append(f"after a kill in {stage}: {error}")
-            print(f"kill {kills - left} of {kills}: {stage}", file=sys.stderr, flush=True)
-        if _finish(root, init_time) != undisturbed:
-            report.violations.append(f"{cycle_key(init_time)} after {KILLS_A_CYCLE} kills is not the cycle of an undisturbed root")
+            report.note(f"kill {kills - left} of {kills}: {stage}")
+        if _finish(root, init_time, report) != undisturbed:
+            report.violations.append(f"{cycle_key(init_time)} after kills is not the cycle of an undisturbed root")
     reader.done.set()
     reader.join()
     report.reads += reader.reads
     report.violations += reader.trouble
     _check_manifest(root, report)
-    assert first.content_hash
 
 
-def _finish(root: Path, init_time: np.datetime64) -> str:
-    done = subprocess.run(command(root, init_time), env=environment(), capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{cycle_key(init_time)} ended with {done.returncode}: {done.stderr[-2000:]}")
-    return str(json.loads(done.stdout)["content_hash"])
+def _finish(root: Path, init_time: np.datetime64, report: Report) -> str:
+    """Run a cycle in which nothing is wrong to its end: its hash."""
+    code = start(root, init_time).ended()
+    if code not in (0, 3):
+        report.violations.append(f"{cycle_key(init_time)} in {root.name} ended with {code}: {beside(root, 'err').read_text()[-300:]}")
+        return ""
+    found = json.loads(beside(root, "out").read_text())
+    if found["degraded"]:
+        report.violations.append(f"{cycle_key(init_time)} in {root.name} is degraded: {' '.join(found['notes'])}")
+    return str(found["content_hash"])
 
 
 def _stage(log: Path) -> str:
@@ -227,18 +236,18 @@ class Stage:
 
     def run(self) -> str:
         """Run it here: ``complete`` or ``degraded``."""
-        report = run_cycle(self.settings, self.init_time)
-        return "degraded" if report.degraded else "complete"
+        return "degraded" if run_cycle(self.settings, self.init_time).degraded else "complete"
 
     def run_apart(self, *prefix: str, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run it in another process."""
-        return subprocess.run([*prefix, *command(self.root, self.init_time)], env=environment(), capture_output=True, text=True, **more)
+        program = [*prefix, sys.executable, "-m", "pipelines.cli", *command(self.root, self.init_time)]
+        return subprocess.run(program, env=environment(), capture_output=True, text=True, **more)
 
 
 def sound(stage: Stage) -> str:
     """Nothing is wrong."""
-    found = stage.run()
-    return found if found == "complete" else f"VIOLATION: {found} although nothing was wrong"
+    report = run_cycle(stage.settings, stage.init_time)
+    return f"VIOLATION: degraded although nothing was wrong: {' '.join(report.notes)}" if report.degraded else "complete"
 
 
 def repeated(stage: Stage) -> str:
@@ -382,7 +391,7 @@ def damage(folder: Path, cycles: int, rng: random.Random, report: Report) -> Non
             report.violations.append(f"{cycle_key(init_time)}, {kind.__name__}: {found.removeprefix('VIOLATION: ')}")
             found = "VIOLATION"
         report.cycles[f"{kind.__name__}: {found}"] += 1
-        print(f"cycle {number + 1} of {cycles}: {kind.__name__}: {found}", file=sys.stderr, flush=True)
+        report.note(f"cycle {number + 1} of {cycles}: {kind.__name__}: {found}")
     _check_manifest(root, report)
 
 
@@ -406,18 +415,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, help="folder for soak.md and soak.json")
     chosen = parser.parse_args()
-    report, rng = Report(), random.Random(chosen.seed)
+    report, rng = Report(out=chosen.out), random.Random(chosen.seed)
     with tempfile.TemporaryDirectory() as folder:
         for name, part, count in (("kills", kill_at_random, chosen.kills), ("cycles", damage, chosen.cycles)):
             begun = time.monotonic()
             if count:
                 part(Path(folder), count, rng, report)
             report.seconds[name] = time.monotonic() - begun
-    print(report.text())
-    if chosen.out:
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        (chosen.out / "soak.md").write_text(report.text() + "\n")
-        (chosen.out / "soak.json").write_text(json.dumps(asdict(report), indent=2))
+    report.note(report.text())
     return int(bool(report.violations))
 
 

@@ -18,11 +18,9 @@ import xarray as xr
 
 from data_catalog.dimensions import QUANTILE
 from data_catalog.settings import Settings
-from pipelines.cycle import run_cycle
 from pipelines.publish import ABOUT
-from pipelines.simulate import simulate
-from tests.pipelines.conftest import INIT, clean_environment, giomua, tiny_settings
 from tests.serving.served import serving
+from tests.tiny import clean_environment, giomua
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -46,12 +44,10 @@ def inline() -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(cycled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder whose ``var`` has one published cycle."""
     place = tmp_path_factory.mktemp("readme")
-    settings = tiny_settings(place / "var")
-    simulate(settings, INIT, history_days=24)
-    run_cycle(settings.model_copy(update={"training_days": 12}), INIT)
+    shutil.copytree(cycled_root, place / "var")
     return place
 
 

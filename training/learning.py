@@ -218,20 +218,20 @@ def predict_newest(forecaster: Forecaster, inputs: Inputs, cycles: int) -> xr.Da
     Raises:
         ForecasterError: It has no forecast of any variable; the reason is that of the first.
     """
-    found: xr.Dataset | None = None
+    found: list[xr.Dataset] = []
     refused: ForecasterError | None = None
     for name in inputs.targets:
         if forecaster.spec.targets and name not in forecaster.spec.targets:
             continue
         try:
-            said = forecaster.predict(replace(inputs, targets=(name,))).isel({INIT_TIME: slice(-cycles, None)}).copy(deep=True)
+            said = forecaster.predict(inputs.only(name))
         except ForecasterError as error:
             refused = refused or error
             continue
-        found = said if found is None else found.assign(said.data_vars)
-    if found is None:
+        found.append(said.isel({INIT_TIME: np.arange(-cycles, 0)}))  # by index: a copy, so that the rest is let go
+    if not found:
         raise refused or ForecasterError(f"no forecast of {', '.join(inputs.targets)}")
-    return found
+    return found[0].assign({name: array.variable for said in found[1:] for name, array in said.data_vars.items()})
 
 
 def reason_of(error: Exception) -> str:

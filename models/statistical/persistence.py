@@ -114,10 +114,11 @@ def _last(inputs: Inputs, name: str) -> np.ndarray:
     valid_time = frame["valid_time"].transpose(INIT_TIME, LEAD_TIME).values
     ahead = valid_time - np.atleast_1d(frame[INIT_TIME].values)[:, None]
     days = np.maximum(np.ceil(ahead / DAY), 1).astype(np.int64)
-    newest = inputs.observed_at(name, valid_time - days * DAY)
-    for back in range(1, DAYS_BACK + 1):
-        newest = np.where(np.isfinite(newest), newest, inputs.observed_at(name, valid_time - (days + back) * DAY))
-    return newest
+    back = np.arange(DAYS_BACK + 1)[:, None, None]
+    known = inputs.observed_at(name, valid_time - (days + back) * DAY)
+    newest = np.isfinite(known).argmax(axis=0, keepdims=True)
+    found: np.ndarray = np.take_along_axis(known, newest, axis=0)[0]
+    return found
 
 
 def _scaled(name: str, values: np.ndarray) -> np.ndarray:

@@ -32,8 +32,9 @@ from data_catalog.archive import cycle_key
 from data_catalog.manifest import Manifest, Revision
 from data_catalog.settings import Settings, load_settings
 from data_catalog.sources import registry
+from data_catalog.sources.base import silent
 from data_catalog.store import Root
-from pipelines.cycle import fetch
+from pipelines.cycle import fetch, fetched_datasets
 from pipelines.simulate import simulate
 
 INIT = np.datetime64("2025-07-10T00", "ns")
@@ -61,7 +62,8 @@ def fill(root: Path, quick: bool) -> dict[str, float]:
     stores = Root.open(settings)
     with Manifest.open(settings.manifest) as manifest:
         begun = time.perf_counter()
-        fetch(settings, stores, manifest, settings.load_region(), INIT, lambda *told: None)
+        for dataset in fetched_datasets(settings, manifest):
+            fetch(settings, stores, manifest, settings.load_region(), dataset, INIT, silent)
         taken = time.perf_counter() - begun
         messages = sum(len(one.expected(INIT)) for one in registry.grid_sources(settings).values() if one.spec.simulated)
         for name, model in copies(settings).items():

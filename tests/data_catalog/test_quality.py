@@ -146,6 +146,15 @@ def test_few_fields_say_nothing_about_rows():
     assert shifted_rows("temperature_2m", ensemble(members=1, leads=3)) == {}
 
 
+def test_a_wind_that_turns_across_a_few_points_is_no_damage():
+    """Over four points a row, a bend of one height is weather: here that of one member, a day ahead of the others."""
+    turning = np.array([[7.86, 7.67, 5.94, 4.00], [6.63, 6.36, 4.80, 3.51], [5.11, 5.19, 4.40, 4.14], [4.03, 4.62, 4.88, 6.33]])
+    still = np.add.outer(np.linspace(2.0, 1.4, 4), np.linspace(0.0, 0.9, 4))
+    usual = [(still + 0.03 * member * np.eye(4)).astype(np.float32) for member in range(5)]
+    fields = [Placed(values, lead * 10800, member) for lead in range(8) for member, values in enumerate(usual)]
+    assert not shifted_rows("wind_v_10m", changed(fields, 30, turning))
+
+
 def test_the_cycle_before_over_again_is_stuck_and_no_rain_again_is_not():
     values = ensemble()[0].values
     assert repeated("temperature_2m", values, values.copy()) == "temperature_2m is that of the cycle before: production is stuck"

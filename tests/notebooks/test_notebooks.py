@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 
 from pipelines.cycle import run_cycle
 from pipelines.simulate import simulate
-from tests.pipelines.conftest import INIT, clean_environment, tiny_settings
+from tests.tiny import INIT, clean_environment, tiny_settings
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

@@ -12,7 +12,9 @@ from data_catalog.errors import ConfigurationError
 from data_catalog.manifest import Manifest
 from data_catalog.store import Root
 from pipelines.backfill import backfill, cycles_between
-from tests.pipelines.conftest import INIT, KEY, tiny_settings
+from tests.tiny import INIT, KEY, tiny_settings
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_cycles_of_a_period_include_both_ends() -> None:
@@ -28,11 +30,9 @@ def test_an_unknown_place_is_named(tmp_path: Path) -> None:
         backfill(tiny_settings(tmp_path), (KEY,), "moon")
 
 
-def test_a_scheduler_that_does_not_answer_is_an_error(tmp_path: Path) -> None:
-    import dask
-    import distributed  # noqa: F401  # its own defaults first
-
-    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(ConfigurationError, match="No Dask scheduler answers"):
+def test_a_scheduler_that_does_not_answer_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.backfill.ANSWER_SECONDS", 1.0)
+    with pytest.raises(ConfigurationError, match="No Dask scheduler answers"):
         backfill(tiny_settings(tmp_path), (KEY,), "tcp://127.0.0.1:9")
 
 

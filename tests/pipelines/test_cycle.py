@@ -13,9 +13,10 @@ import xarray as xr
 
 from data_catalog.errors import CycleError
 from data_catalog.manifest import Manifest
+from data_catalog.sources.base import silent
 from data_catalog.store import Root
 from models.base import LEVELS
-from pipelines.cycle import CycleReport, run_cycle
+from pipelines.cycle import CycleReport, read, run_cycle
 from pipelines.publish import DATASET
 from pipelines.simulate import simulate
 from serving.api.cycles import PublishedCycles
@@ -25,13 +26,15 @@ from serving.page.maps import map_of
 from serving.page.overview import record_of, status_of, verification_of
 from serving.page.point import models_of, point_of
 from serving.page.risk import risk_of
-from tests.pipelines.conftest import HISTORY_DAYS, INIT, KEY, tiny_settings
+from tests.tiny import HISTORY_DAYS, INIT, KEY, tiny_settings
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def published(simulated_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CycleReport]:
+def published(cycled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CycleReport]:
     root = tmp_path_factory.mktemp("published") / "root"
-    shutil.copytree(simulated_root, root)
+    shutil.copytree(cycled_root, root)
     return root, run_cycle(tiny_settings(root), INIT)
 
 
@@ -147,10 +150,17 @@ def test_a_re_run_is_the_same_and_cheap(published: tuple[Path, CycleReport]) -> 
     assert (again.content_hash, again.revision) == (report.content_hash, 0)
 
 
-def test_the_same_inputs_in_another_root_give_the_same_hash(
+def test_the_same_inputs_in_another_root_give_the_same_hash_and_are_not_read_twice(
     published: tuple[Path, CycleReport], fresh_root: Callable[[], Path]
 ) -> None:
-    assert run_cycle(tiny_settings(fresh_root()), INIT).content_hash == published[1].content_hash
+    root = fresh_root()
+    settings = tiny_settings(root)
+    with Manifest.open(settings.manifest) as manifest:
+        assert read(settings, Root.open(settings), manifest, settings.load_region(), INIT, silent) == []
+    shutil.rmtree(root / "simulated")
+    report = run_cycle(settings, INIT, gathered=["Said when they were read."])
+    assert report.content_hash == published[1].content_hash
+    assert report.notes == ("Said when they were read.",)
 
 
 def test_a_late_centre_is_missing_then_a_new_revision(fresh_root: Callable[[], Path]) -> None:
@@ -185,15 +195,15 @@ def test_no_source_at_all_fails_and_leaves_the_last_cycle(published: tuple[Path,
     assert (root / "published" / "latest.json").read_bytes() == before
 
 
-def test_an_older_cycle_does_not_move_latest_back(fresh_root: Callable[[], Path]) -> None:
-    root = fresh_root()
+def test_an_older_cycle_does_not_move_latest_back(published: tuple[Path, CycleReport], tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(published[0], root)
     settings = tiny_settings(root)
-    newest = run_cycle(settings, INIT)
     earlier = INIT - np.timedelta64(24, "h")
     simulate(settings, earlier, history_days=HISTORY_DAYS)
     run_cycle(settings, earlier)
     latest = json.loads((root / "published" / "latest.json").read_text())
-    assert latest["content_hash"] == newest.content_hash
+    assert latest["content_hash"] == published[1].content_hash
 
 
 def test_a_corrupt_message_is_quarantined_and_the_rest_is_published(fresh_root: Callable[[], Path]) -> None:

@@ -14,7 +14,9 @@ from data_catalog import faults
 from data_catalog.store import Root
 from pipelines.cycle import run_cycle
 from pipelines.simulate import simulate
-from tests.pipelines.conftest import HISTORY_DAYS, INIT, TRAINING_DAYS, giomua, tiny_settings
+from tests.tiny import HISTORY_DAYS, INIT, TRAINING_DAYS, giomua, tiny_settings
+
+pytestmark = pytest.mark.slow
 
 BEFORE = INIT - np.timedelta64(24, "h")
 

@@ -18,8 +18,11 @@ import numpy as np
 import pytest
 
 from data_catalog.errors import ConfigurationError
+from data_catalog.manifest import Manifest
 from pipelines.deploy import read_plan
-from tests.pipelines.conftest import TRAINING_DAYS, clean_environment, giomua
+from tests.tiny import INIT, KEY, TRAINING_DAYS, clean_environment, giomua, tiny_settings
+
+pytestmark = pytest.mark.slow
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -87,6 +90,10 @@ def test_the_server_shows_the_flow_run(prefect_url: str, fresh_root: Callable[[]
     assert {"ingest simulated-global-eps 20250710T00Z", "observe 20250710T00Z", "publish 20250710T00Z"} <= tasks
     artifacts = {str(artifact["key"]) for artifact in ask(prefect_url, "artifacts")}
     assert {"cycle", "skill", "forecast"} <= artifacts
+    with Manifest.open(tiny_settings(root).manifest) as manifest:
+        latest = manifest.latest("simulated-global-eps", KEY)
+    assert latest is not None
+    assert latest.available_time == INIT + np.timedelta64(4, "h"), "simulated runs are at hand after their usual delay, by flow as without"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,10 @@ from pipelines.doctor import doctor_command, status_command
 from pipelines.publish import ABOUT
 from pipelines.render import render_cycle
 from pipelines.simulate import simulate
-from tests.pipelines.conftest import INIT
 from tests.s3 import make_bucket, serve_s3
+from tests.tiny import HISTORY_DAYS, INIT, TRAINING_DAYS
+
+pytestmark = pytest.mark.slow
 
 BUCKET, PREFIX = "giomua-test", "weather/hanoi"
 
@@ -33,8 +36,8 @@ def s3() -> Iterator[dict[str, str]]:
 
 
 def settings_on(root: str, **more: object) -> Settings:
-    """The profile ``tiny`` with the least there is to learn from."""
-    return load_settings(root=root, profile="tiny", training_days=12, decode_workers=1, **more)
+    """The profile ``tiny``."""
+    return load_settings(root=root, profile="tiny", training_days=TRAINING_DAYS, decode_workers=1, **more)
 
 
 @dataclass(frozen=True)
@@ -47,21 +50,20 @@ class Published:
         return Root.open(self.settings)
 
 
-def made_on(settings: Settings) -> Published:
-    simulate(settings, INIT, history_days=14)
-    return Published(settings, run_cycle(settings, INIT))
-
-
 @pytest.fixture(scope="module")
 def remote(s3: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Published:
     make_bucket(s3, BUCKET)
     state = tmp_path_factory.mktemp("remote") / "state"
-    return made_on(settings_on(f"s3://{BUCKET}/{PREFIX}", state_root=str(state), storage_options=s3))
+    settings = settings_on(f"s3://{BUCKET}/{PREFIX}", state_root=str(state), storage_options=s3)
+    simulate(settings, INIT, history_days=HISTORY_DAYS)
+    return Published(settings, run_cycle(settings, INIT))
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    return made_on(settings_on(str(tmp_path_factory.mktemp("local") / "root")))
+def local(cycled_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Published:
+    root = tmp_path_factory.mktemp("local") / "root"
+    shutil.copytree(cycled_root, root)
+    return Published(settings_on(str(root)), run_cycle(settings_on(str(root)), INIT))
 
 
 def test_the_cycle_is_whole(remote: Published) -> None:

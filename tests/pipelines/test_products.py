@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data_catalog.regions import load_region
 from models.base import LEVELS
-from pipelines.products import daily, interval_hours, local_days, probabilities, rain_risk, rain_rules, window_sums
+from pipelines.products import anywhere, daily, interval_hours, local_days, probabilities, rain_risk, rain_rules, window_sums
 
 REGION = load_region()
 INIT = np.datetime64("2025-07-01T00", "ns")
@@ -182,12 +182,12 @@ def test_anywhere_in_the_city_is_taken_member_by_member() -> None:
     rain[1:, 0, 0], rain[1:, 1, 1], rain[1:, 2, 2] = 10.0, 10.0, 50.0  # 80 mm in 24 h in one cell each; the third is far away
     rain[0] = np.nan
     made = gridded([0, 3, 6, 9, 12, 15, 18, 21, 24], rain)
-    found = probabilities(made, REGION)
-    last = found.isel(lead_time=-1).sel(window=np.timedelta64(24, "h"), threshold=50.0)
-    assert last["precipitation_amount_above"].values[0].tolist() == [0.25, 0.25, 0.25]
-    assert float(last["precipitation_amount_above_city"]) == 0.5
-    assert found["precipitation_amount_above_city"].isel(lead_time=0).isnull().all()
-    days = daily(gridded(list(range(0, 51, 3)), np.where(np.arange(17)[:, None, None] > 0, rain[[-1]], np.nan)), REGION)
+    day = {"window": np.timedelta64(24, "h"), "threshold": 50.0}
+    assert probabilities(made, REGION)["precipitation_amount_above"].isel(lead_time=-1).sel(day).values[0].tolist() == [0.25, 0.25, 0.25]
+    found = anywhere(made, REGION)["precipitation_amount_above_city"]
+    assert float(found.isel(lead_time=-1).sel(day)) == 0.5
+    assert found.isel(lead_time=0).isnull().all()
+    days = anywhere(gridded(list(range(0, 51, 3)), np.where(np.arange(17)[:, None, None] > 0, rain[[-1]], np.nan)), REGION)
     assert float(days["precipitation_amount_day_ending_1900_city"].sel(quantile=0.5, method="nearest").max()) == pytest.approx(40.0)
 
 

@@ -15,6 +15,8 @@ from data_catalog.settings import Settings, load_settings
 from pipelines.cycle import CycleReport, run_cycle
 from tests.pipelines.test_inputs import INIT, Archive, run
 
+pytestmark = pytest.mark.slow
+
 CENTRES = ("a-eps", "b-eps", "c-det", "d-ai")
 SUBSETS = [chosen for size in range(1, 5) for chosen in combinations(CENTRES, size)]
 DAY = np.timedelta64(24, "h")

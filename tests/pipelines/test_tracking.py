@@ -22,7 +22,7 @@ from data_catalog.settings import Settings
 from data_catalog.store import Root
 from pipelines.promote import promote
 from pipelines.train import TrainOptions, list_versions, run_training
-from tests.pipelines.conftest import GIOMUA, INIT, clean_environment, tiny_settings
+from tests.tiny import GIOMUA, INIT, clean_environment, tiny_settings
 from tests.training.archives_example import config as example
 from tests.training.archives_example import make
 from training.backtest import run_backtest

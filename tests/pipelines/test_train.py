@@ -18,7 +18,7 @@ from pipelines.promote import live_record, promote, roll_back
 from pipelines.simulate import simulate
 from pipelines.train import TrainOptions, TrainReport, list_versions, render_versions, run_training
 from pipelines.verify import verify
-from tests.pipelines.conftest import HISTORY_DAYS, INIT, KEY, tiny_settings
+from tests.tiny import HISTORY_DAYS, INIT, KEY, tiny_settings
 from training.champions import STATE, load_role, read_champions
 
 OPTIONS = TrainOptions(until=INIT, held_out_days=10, log=False)

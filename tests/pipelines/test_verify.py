@@ -24,7 +24,7 @@ from pipelines.render import render_verified
 from pipelines.simulate import simulate
 from pipelines.verify import verify
 from serving.verification import PATH, read_scorecard
-from tests.pipelines.conftest import INIT, tiny_settings
+from tests.tiny import INIT, tiny_settings
 
 HOUR, DAY = np.timedelta64(1, "h"), np.timedelta64(1, "D")
 START = np.datetime64("2026-06-01T00", "ns")

@@ -17,7 +17,7 @@ from data_catalog.store import Root
 from models.base import to_quantiles
 from pipelines.centres import raw_members, raw_quantiles
 from pipelines.inputs import LEADS
-from pipelines.products import daily, probabilities, rain_risk
+from pipelines.products import anywhere, daily, probabilities, rain_risk
 from pipelines.publish import announce, publish, root_attributes
 from tests.serving.served import settings_on
 
@@ -91,8 +91,9 @@ def cycle_groups(region: Region, init_time: np.datetime64) -> dict[str, xr.Datas
         name = prefix or "stations_"
         quantiles = {variable: to_quantiles(members[variable]) for variable in members.data_vars}
         groups[f"{name}quantiles"] = xr.Dataset(quantiles).assign_coords(lead_time_bounds=members.lead_time_bounds)
-        for kind, derived in (("probabilities", probabilities(members, region)), ("daily", daily(members, region))):
-            groups[f"{prefix}{kind}"] = derived.drop_vars([name for name in derived.data_vars if str(name).endswith("_city")])
+        groups[f"{prefix}probabilities"] = probabilities(members, region)
+        groups[f"{prefix}daily"] = daily(members, region)
+    groups["city"] = anywhere(grid, region)
     raw = {place: {f"raw_{name}": members_of(region, init_time, 2 + i, place) for i, name in enumerate(SOURCES)} for place in groups
            if place in ("stations", "grid")}  # fmt: skip
     groups["risk"] = rain_risk({"blend": stations} | raw["stations"], {"blend": grid} | raw["grid"], region)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.conftest import GIOMUA, clean_environment, giomua
+from tests.tiny import GIOMUA, clean_environment, giomua
 
 
 def test_it_says_where_it_is_what_it_lacks_and_why_it_cannot(tmp_path: Path) -> None:

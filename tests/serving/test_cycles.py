@@ -27,8 +27,8 @@ from data_catalog.errors import StoreCorruptError, UnknownNameError
 from data_catalog.store import Root, content_hash
 from serving.api import cycles, stream
 from serving.api.cycles import ArrayCache, Cycle, CycleGoneError, CycleName, NotKeptError, NotPublishedError, PublishedCycles
-from tests.pipelines.conftest import clean_environment
 from tests.serving.served import INIT, LATITUDE, LEADS, LONGITUDE, MEMBERS, announce, groups, publish, serving
+from tests.tiny import clean_environment
 
 DAY = np.timedelta64(24, "h")
 LIGHT = ("stations",)

@@ -6,8 +6,8 @@ import json
 import subprocess
 import sys
 
-from tests.pipelines.conftest import clean_environment
 from tests.serving.served import Client
+from tests.tiny import clean_environment
 
 CROWD = """
 import asyncio, json, sys
