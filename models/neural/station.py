@@ -38,7 +38,10 @@ _ROWS: Final = 4096  # rows whose quantiles are made at once
 
 
 class Head(Protocol):
-    """How outputs of a network change the distribution of the EMOS; outputs of zero leave it as it is."""
+    """How outputs of a network change the distribution of the EMOS.
+
+    Outputs of zero leave it as it is, or, where the head is of another family, the distribution of that family nearest to it.
+    """
 
     @property
     def outputs(self) -> int:

@@ -157,7 +157,7 @@ def test_the_loss_of_the_gamma_and_its_gradient_are_finite_in_float32(outputs: l
 def test_tabulated_quantiles_of_the_gamma_are_the_exact_ones(mean: float, ratio: float, depth: float):
     found = csgd_quantiles(t(mean), t(mean * ratio), t(-depth))
     exact = censored_shifted_gamma(t(mean), t(mean * ratio), t(-depth)).quantile(torch.tensor(LEVELS))
-    np.testing.assert_allclose(found, exact, rtol=5e-3, atol=5e-4 * mean)
+    np.testing.assert_allclose(found, exact, rtol=5e-3, atol=5e-4 * mean + 5e-3 * depth)
 
 
 def test_the_gamma_head_is_that_of_rain_alone_and_survives_its_state():
