@@ -7,7 +7,7 @@ what the forecasters say there, out of fold, is what :func:`models.blend.learn_b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
@@ -168,7 +168,14 @@ class Said:
     skipped: Mapping[str, str]
 
 
-def forecast_block(pairs: Pairs, block: Block, keep: np.ndarray, ids: Sequence[str], since: np.datetime64 | None = None) -> Said:
+def forecast_block(
+    pairs: Pairs,
+    block: Block,
+    keep: np.ndarray,
+    ids: Sequence[str],
+    since: np.datetime64 | None = None,
+    make: Callable[[str], Forecaster] = build,
+) -> Said:
     """What every forecaster says of a block, fitted on what may be seen.
 
     Args:
@@ -177,6 +184,7 @@ def forecast_block(pairs: Pairs, block: Block, keep: np.ndarray, ids: Sequence[s
         keep: (init_time, lead_time) what may be learned from.
         ids: Forecasters.
         since: Nothing before this may be looked at.
+        make: A new forecaster of an id.
     """
     valid, inits = valid_times(pairs), pairs.frame[INIT_TIME].values
     learned = select(pairs, np.flatnonzero(keep.any(axis=1)), keep, block.cutoff, since)
@@ -189,7 +197,7 @@ def forecast_block(pairs: Pairs, block: Block, keep: np.ndarray, ids: Sequence[s
     found: dict[str, dict[str, np.ndarray]] = {name: {} for name in pairs.targets}
     skipped: dict[str, str] = {}
     for forecaster_id in ids:
-        forecaster = build(forecaster_id)
+        forecaster = make(forecaster_id)
         if forecaster.spec.minimum_history > days:
             skipped[forecaster_id] = f"{days} days of pairs, it needs {forecaster.spec.minimum_history}"
             continue

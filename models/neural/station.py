@@ -38,7 +38,10 @@ _ROWS: Final = 4096  # rows whose quantiles are made at once
 
 
 class Head(Protocol):
-    """How outputs of a network change the distribution of the EMOS; outputs of zero leave it as it is."""
+    """How outputs of a network change the distribution of the EMOS.
+
+    Outputs of zero leave it as it is, or, where the head is of another family, the distribution of that family nearest to it.
+    """
 
     @property
     def outputs(self) -> int:
@@ -147,9 +150,14 @@ class StationForecaster(ABC):
         """Needs at least one source and ten days, like the EMOS under it."""
         return ForecasterSpec(id=self.id, version=self.version, required=("*",), minimum_history=10, needs_observations=True)
 
-    def options(self) -> dict[str, float]:
-        """The numbers that describe the run, for whoever keeps a record of it."""
-        return {name: value for part in (self.sizes, self.training, self.dropout) for name, value in asdict(part).items()}
+    def choices(self) -> dict[str, str]:
+        """Parameters of a subclass that are no numbers, by the name they are built with; ``state`` keeps them."""
+        return {}
+
+    def options(self) -> dict[str, float | str]:
+        """What describes the run, for whoever keeps a record of it."""
+        numbers = {name: value for part in (self.sizes, self.training, self.dropout) for name, value in asdict(part).items()}
+        return numbers | self.choices()
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -287,6 +295,7 @@ class StationForecaster(ABC):
             raise NotFittedError(f"{self.id} has not been fitted: call fit first.")
         found = {f"base/{key}": value for key, value in self.base.state().items()}
         found |= {f"sizes/{f.name}": np.array(getattr(self.sizes, f.name)) for f in fields(Sizes)} | {"seed": np.array(self.training.seed)}
+        found |= {f"choices/{name}": np.array(value) for name, value in self.choices().items()}
         for name, learned in self.learned_.items():
             found |= learned.scaling.arrays(f"{name}/scaling/") | state_arrays(learned.network, f"{name}/weights/")
             found[f"{name}/trust"] = np.array(learned.trust)
@@ -297,7 +306,8 @@ class StationForecaster(ABC):
         """The forecaster that :meth:`state` describes."""
         check_state(state, "base/variant", "seed", *(f"sizes/{f.name}" for f in fields(Sizes)))
         sizes: dict[str, Any] = {f.name: int(state[f"sizes/{f.name}"]) for f in fields(Sizes)}
-        made = cls(seed=int(state["seed"]), **sizes)
+        choices = {key.removeprefix("choices/"): str(value) for key, value in state.items() if key.startswith("choices/")}
+        made = cls(seed=int(state["seed"]), **sizes, **choices)
         made.base = JointEmos.from_state({k.removeprefix("base/"): v for k, v in state.items() if k.startswith("base/")})
         for name, base in made.base.learned_.items():
             scaling = Scaling.from_arrays(state, f"{name}/scaling/")

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self
 
 import numpy as np
@@ -35,7 +36,8 @@ _TARGETS: Final = ("precipitation_amount", "precipitation_surface")
 _ROWS: Final = 400  # cases of a lead that are fitted to; more are thinned evenly
 _STEPS: Final = 15  # of L-BFGS
 _START: Final = (-2.0, -3.0, -0.3, -0.7, -2.0)  # logarithms of a1 to a5
-_KNOTS: Final = 512  # shapes that quantiles are tabulated for
+_SHAPES: Final = (-12.0, 8.0)  # logarithms of shapes that quantiles are tabulated for; one beyond counts as the last
+_KNOTS: Final = 32  # in a unit of the logarithm
 _PULL: Final = 0.002  # of the coefficients to their start, in units of the mean CRPS
 
 
@@ -96,7 +98,7 @@ class Csgd:
             lost = torch.isnan(f)
             parts = _parameters(climate[:, :, None], coefficients[:, :, None], torch.nan_to_num(f) / unit, s / unit)
             mean, deviation, shift = (torch.broadcast_to(p, f.shape)[..., None] for p in parts)
-            values[name] = torch.where(lost[..., None], torch.nan, _quantiles(mean, deviation, shift)).numpy()
+            values[name] = torch.where(lost[..., None], torch.nan, csgd_quantiles(mean, deviation, shift)).numpy()
         return answer(inputs, values)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -133,17 +135,35 @@ def _predictors(design: Design) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(design.pool, 0.0), np.nan_to_num(spread, nan=1.0)
 
 
-def _quantiles(mean: Tensor, deviation: Tensor, shift: Tensor) -> Tensor:
-    """(..., Q) quantiles on LEVELS from (..., 1) parameters, by a table over the shape, within half a per cent of the exact ones."""
-    log_shape = 2.0 * torch.log(mean / deviation)
-    knots = torch.linspace(float(log_shape.min()), float(log_shape.max()) + 1e-9, _KNOTS, dtype=mean.dtype)
-    ones = torch.ones(_KNOTS, 1, dtype=mean.dtype)
-    table = Gamma(torch.exp(knots)[:, None], ones, 0.0 * ones).quantile(torch.tensor(LEVELS, dtype=mean.dtype))  # (knot, Q), unit scale
-    position = (log_shape[..., 0] - knots[0]) / (knots[1] - knots[0])
-    low = position.floor().clamp(0, _KNOTS - 2).long()
-    share = (position - low)[..., None]
-    found = table[low] * (1.0 - share) + table[low + 1] * share
-    return (found * deviation**2 / mean + shift).clamp(min=0.0)
+def csgd_quantiles(mean: Tensor, deviation: Tensor, shift: Tensor) -> Tensor:
+    """Quantiles of the censored shifted gamma distribution by a table over its shape.
+
+    Before the shift they are within half a per cent, or half a thousandth of the mean, of the exact ones.
+
+    Args:
+        mean: (..., 1) of the gamma variable before the shift, positive, in the variable's units.
+        deviation: (..., 1) of it, positive.
+        shift: (..., 1), negative.
+
+    Returns:
+        (..., Q) on LEVELS; NaN where a parameter is.
+    """
+    low, high = _SHAPES
+    log_shape = (2.0 * torch.log(mean / deviation)).clamp(low, high)
+    position = (torch.nan_to_num(log_shape[..., 0]) - low) * _KNOTS
+    before = position.floor().clamp(max=(high - low) * _KNOTS - 1).long()
+    share = (position - before)[..., None]
+    table = _gamma_quantiles().to(mean.dtype)
+    found = table[before] * (1.0 - share) + table[before + 1] * share
+    return (found * mean * torch.exp(-log_shape) + shift).clamp(min=0.0)
+
+
+@lru_cache(maxsize=1)
+def _gamma_quantiles() -> Tensor:
+    """(knot, Q) quantiles of gamma distributions of unit scale, float64."""
+    low, high = _SHAPES
+    shapes = torch.exp(torch.linspace(low, high, int((high - low) * _KNOTS) + 1, dtype=torch.float64))[:, None]
+    return Gamma(shapes, torch.ones_like(shapes)).quantile(torch.tensor(LEVELS, dtype=torch.float64))
 
 
 def _thin(rows: list[np.ndarray]) -> list[np.ndarray]:

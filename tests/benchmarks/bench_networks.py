@@ -3,15 +3,22 @@
 Pairs come from the archive of a root (``giomua simulate --days 400`` makes one). The newest fifth of the days is held out. Every figure
 is the mean CRPS there, and its difference to the full ``drn`` with a 95 % interval over days (Newey and West). Ablations: each source of
 predictors, the embeddings, the other variables, the verified errors, the number of members.
+
+``--pairs`` replays the real archives of GIOMUA_REAL_DATA instead, with the networks and without: the CRPS of the two blends, and of each
+network beside ``emos``, over the test period, with differences and their 95 % intervals from the sums of 15-day blocks. ``--heads``
+compares the heads that ``drn`` has for rain on folds of the training periods alone: what a default is chosen by.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +29,25 @@ from data_catalog.manifest import Manifest
 from data_catalog.settings import Settings
 from data_catalog.store import Root
 from models.base import ForecasterError, Pairs
+from models.neural.drn import HEADS
 from models.registry import build
-from models.scores.significance import diebold_mariano
+from models.scores import crps_quantiles
+from models.scores.significance import block_standard_error, diebold_mariano
 from pipelines.simulate import simulate
 from pipelines.train import newest_time, read_training_past
+from tests.benchmarks.bench_backtest import ARCHIVES
+from training.archives import read_archive
+from training.backtest import BacktestConfig, Refit, plan, run_backtest
 from training.evaluate import evaluate, learned_until, started_from
+from training.learning import forecast_block, near, visible
 from training.scoring import Cases
 
 STATISTICAL = ("climatology", "emos", "emos-recent", "emos-loose", "forest")
 NETWORKS = ("drn", "bqn", "shortrange")
 HELD_OUT = 0.2
+RAIN = [name for name, (_, variable, _) in ARCHIVES.items() if variable == "precipitation_amount"]
+SEEDS = (0, 1, 2)
+BLOCK = 15  # valid days, over whose sums errors count as independent
 
 
 def pairs_of(settings: Settings, leads: int) -> Pairs:
@@ -76,7 +92,21 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help="of an archive; a small one is simulated where none is given")
     parser.add_argument("--variables", nargs="+", default=["temperature_2m", "wind_speed_10m"])
     parser.add_argument("--leads", type=int, default=8, help="evenly spread over the forecast")
+    parser.add_argument("--pairs", nargs="*", choices=list(ARCHIVES), help="replay these real archives instead; all without a name")
+    parser.add_argument("--refit", choices=["never", "monthly", "daily"], default="monthly", help="of --pairs")
+    parser.add_argument("--heads", nargs="*", choices=RAIN, help="compare heads on folds of these; all archives of rain without a name")
     chosen = parser.parse_args()
+    if chosen.pairs is not None or chosen.heads is not None:
+        if "GIOMUA_REAL_DATA" not in os.environ:
+            parser.error("GIOMUA_REAL_DATA names no folder; the real archives are expected there")
+        found: dict[str, Any] = {"refit": chosen.refit}
+        for name in () if chosen.pairs is None else chosen.pairs or ARCHIVES:
+            found[name] = on_pairs(name, chosen.refit)
+        for name in () if chosen.heads is None else chosen.heads or RAIN:
+            found[f"heads on folds of {name}"] = on_folds(name)
+        if chosen.json:
+            chosen.json.write_text(json.dumps(found, indent=2))
+        return
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(root=str(chosen.root or folder))
         if chosen.root is None:
@@ -89,6 +119,67 @@ def main() -> None:
         figures[variable] = measured(pairs, cut, variable, chosen.quick)
     if chosen.json:
         chosen.json.write_text(json.dumps(figures, indent=2))
+
+
+def configured(archive: str, folder: Path, **options: Any) -> BacktestConfig:
+    """The backtest of a real archive."""
+    names, variable, until = ARCHIVES[archive]
+    pairs = Path(os.environ["GIOMUA_REAL_DATA"]) / "pairs" / archive
+    return BacktestConfig({name: pairs / f"{name}.nc" for name in names}, pairs / "observations.nc", variable, until, folder, **options)
+
+
+def on_pairs(archive: str, refit: Refit) -> dict[str, Any]:
+    """CRPS on a real archive and its difference to what stands beside it: the blend without networks, and ``emos`` for each network."""
+    start, cases = time.perf_counter(), {}
+    with tempfile.TemporaryDirectory() as folder:
+        for asked in ("all", "statistical"):
+            cases[asked] = run_backtest(configured(archive, Path(folder) / asked, refit=refit, forecasters=(asked,))).cases
+    found: dict[str, Any] = {"seconds": time.perf_counter() - start}
+    beside = {"blend": ("statistical", "blend")} | {name: ("all", "emos") for name in NETWORKS if name in cases["all"].rows}
+    print(f"{archive}, refitted {refit}, {found['seconds']:.0f} s:", flush=True)
+    for row, (asked, other) in beside.items():
+        day, gap = _difference(cases["all"], cases[asked], row, other)
+        crps = [float(c.statistics["crps"][c.rows.index(r)].mean()) for c, r in ((cases["all"], row), (cases[asked], other))]
+        found[row] = {"crps": crps[0], "beside": crps[1], "difference": float(gap.mean()), "half_width": _half(gap), "days": len(day)}
+        label = "the blend without networks" if row == "blend" else other
+        print(f"  {row:10s} {crps[0]:.4f}, {label} {crps[1]:.4f}: {gap.mean():+.4f} ± {_half(gap):.4f}, {len(day)} days", flush=True)
+    return found
+
+
+def on_folds(archive: str) -> dict[str, dict[str, float]]:
+    """CRPS of ``drn`` with each head, mean of some seeds, on the blocks of the training period, each forecast by a fit on the others."""
+    config = configured(archive, Path())
+    real = read_archive(config.sources, config.observations, config.variable)
+    blocks = [block for block in plan(real, config) if not block.test]
+    makers = {"emos": lambda: build("emos")} | {f"{h} {s}": partial(build, "drn", head=h, seed=s) for h in HEADS for s in SEEDS}
+    scores: dict[str, list[np.ndarray]] = {label: [] for label in makers}
+    seconds = dict.fromkeys(makers, 0.0)
+    for block in blocks:
+        keep = visible(real.pairs, block.cutoff) & ~near(real.pairs, block)
+        observed = real.observed[block.rows].ravel()
+        for label in makers:
+            start = time.process_time()
+            said = forecast_block(real.pairs, block, keep, [label], make=lambda label: makers[label]()).quantiles[config.variable][label]
+            seconds[label] += time.process_time() - start
+            scores[label].append(crps_quantiles(said.reshape(len(observed), -1).astype(np.float64), observed))
+    crps = {label: np.concatenate(parts) for label, parts in scores.items()}
+    day = np.concatenate([real.valid_time[block.rows].ravel() for block in blocks])
+    known = np.flatnonzero(np.isfinite(np.stack(list(crps.values()))).all(axis=0))
+    order = known[np.argsort(day[known], kind="stable")]
+    usual = float(crps["emos"][order].mean())
+    print(f"{archive}, folds of the training period, emos {usual:.4f}:", flush=True)
+    found: dict[str, dict[str, float]] = {"emos": {"crps": usual}}
+    for head in HEADS:
+        gap = np.mean([crps[f"{head} {seed}"] for seed in SEEDS], axis=0)[order] - crps["emos"][order]
+        took = sum(seconds[f"{head} {seed}"] for seed in SEEDS) / len(SEEDS) / len(blocks)
+        found[head] = {"difference": float(gap.mean()), "half_width": _half(gap), "seconds_a_fit": took}
+        print(f"  drn, head {head:5s} minus emos {gap.mean():+.4f} ± {_half(gap):.4f}, {took:.1f} s a fit", flush=True)
+    return found
+
+
+def _half(gap: np.ndarray) -> float:
+    """Half the width of the 95 % interval of the mean of (days,) differences."""
+    return 1.96 * float(block_standard_error(gap, block=BLOCK))
 
 
 def measured(pairs: Pairs, cut: np.datetime64, variable: str, quick: bool) -> dict[str, dict[str, float]]:
@@ -107,7 +198,7 @@ def measured(pairs: Pairs, cut: np.datetime64, variable: str, quick: bool) -> di
             cases[label] = score("drn", *_run(run, cut, variable, quickly))
     found = {}
     for label, one in cases.items():
-        day, difference = _difference(one, cases["drn"])
+        day, difference = _difference(one, cases["drn"], one.rows[0], "drn")
         test = diebold_mariano(difference)
         half = 1.96 * float(test.standard_error)
         found[label] = {"crps": float(one.statistics["crps"].mean()), "minus_drn": float(test.mean), "half_width": half, "days": len(day)}
@@ -121,14 +212,14 @@ def _run(
     return run[0], cut, variable, {**run[1], **more}
 
 
-def _difference(one: Cases, other: Cases) -> tuple[np.ndarray, np.ndarray]:
-    """Days, and the mean difference of the CRPS on each, over the cases that both have."""
+def _difference(one: Cases, other: Cases, row: str, beside: str) -> tuple[np.ndarray, np.ndarray]:
+    """Valid days, and on each the mean CRPS of a row of one less that of a row of the other, over the cases that both have."""
     keys = [list(zip(c.init_time, c.lead_hours, c.station, strict=True)) for c in (one, other)]
     place = {key: i for i, key in enumerate(keys[1])}
     both = [(i, place[key]) for i, key in enumerate(keys[0]) if key in place]
     mine, theirs = np.array(both).T
-    gap = one.statistics["crps"][0, mine] - other.statistics["crps"][0, theirs]
-    day, where = np.unique(one.init_time[mine].astype("datetime64[D]"), return_inverse=True)
+    gap = one.statistics["crps"][one.rows.index(row), mine] - other.statistics["crps"][other.rows.index(beside), theirs]
+    day, where = np.unique(one.valid_time[mine].astype("datetime64[D]"), return_inverse=True)
     return day, np.bincount(where, weights=gap) / np.bincount(where)
 
 

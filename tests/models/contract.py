@@ -106,7 +106,7 @@ def change(inputs: Inputs, edit: Callable[[str, xr.Dataset], xr.Dataset]) -> Inp
     return replace(inputs, sources={name: edit(name, data.copy(deep=True)) for name, data in inputs.sources.items()})
 
 
-QUICK: Mapping[str, Mapping[str, int]] = {name: {"epochs": 2} for name in ("drn", "bqn", "shortrange")}
+QUICK: Mapping[str, Mapping[str, int | str]] = {name: {"epochs": 2} for name in ("drn", "bqn", "shortrange")}
 """Laws hold however long a network is trained."""
 
 

@@ -11,14 +11,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.base import ForecasterError, Inputs, Pairs
+from models.base import LEVELS, ForecasterError, Inputs, Pairs
+from models.distributions import censored_shifted_gamma
 from models.neural.bqn import Bernstein, bernstein
 from models.neural.drn import Drn, LocationScale
+from models.neural.shifted_gamma import ShiftedGamma, nearest
 from models.neural.shortrange import ShortRange
 from models.neural.station import Head, StationForecaster
 from models.neural.trainer import Epoch, Hooks
 from models.registry import build
 from models.scores.crps import crps_quantiles
+from models.statistical.csgd import csgd_quantiles
 from models.statistical.shared import Shape
 from tests.models.contract import cycles, same, training
 from tests.models.statistical.worlds import crps, ensemble, part
@@ -32,8 +35,15 @@ SHAPES = {
 }
 
 
-def heads(shape: Shape) -> tuple[Head, Head]:
-    return LocationScale(shape), Bernstein(shape)
+RAIN = SHAPES["rain"]
+
+
+def heads(shape: Shape) -> tuple[Head, ...]:
+    return (LocationScale(shape), Bernstein(shape), *([ShiftedGamma(shape)] if shape == RAIN else []))
+
+
+def t(value: float) -> torch.Tensor:
+    return torch.tensor([value], dtype=torch.float64)
 
 
 @pytest.mark.parametrize("forecaster_id", ["drn", "bqn"])
@@ -86,7 +96,7 @@ def test_quantiles_are_in_order_and_within_bounds_whatever_is_said(shape: str, o
 
 @pytest.mark.parametrize("name", sorted(SHAPES))
 def test_the_loss_is_the_crps_of_the_quantiles(name: str):
-    """Up to the unit, and for the location and scale on the power scale; the loss of bqn takes fewer levels."""
+    """Up to the unit, and for the location and scale on the power scale; bqn's takes fewer levels, the gamma's quantiles stop at 0.999."""
     shape = SHAPES[name]
     rng = np.random.default_rng(1)
     mu, sigma = rng.uniform(1.0, 6.0, size=(40, 1)), rng.uniform(0.5, 2.0, size=(40, 1))
@@ -101,6 +111,71 @@ def test_the_loss_is_the_crps_of_the_quantiles(name: str):
         ratio = loss / exact
         tolerance = 0.01 if isinstance(head, LocationScale) else 0.06
         np.testing.assert_allclose(ratio, np.median(ratio), rtol=tolerance)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ratio=st.floats(-7.9, 39.0), scale=st.floats(0.05, 8.0))
+def test_the_nearest_gamma_is_all_but_the_emos(ratio: float, scale: float):
+    """By the expected CRPS where the EMOS is right: of the EMOS itself, and of the gamma distribution in its place."""
+    mean, deviation, depth = (torch.from_numpy(part) for part in nearest(np.array([ratio * scale]), np.array([scale]), 0.5))
+    p = torch.linspace(0.0, 1.0, 20_001, dtype=torch.float64)[1:-1]
+    amount = (scale * (ratio + torch.logit(p))).clamp(min=0.0) ** 2
+    usual = float(((2.0 * p - 1.0) * amount).mean())
+    assert float(censored_shifted_gamma(mean, deviation, -depth).crps(amount).mean()) < 1.001 * usual + 1e-9
+
+
+def test_the_nearest_gamma_beyond_its_table_is_as_at_the_end():
+    wet = nearest(np.array([40.0, 60.0, np.nan]), np.array([1.0, 0.01, 1.0]), 0.5)
+    np.testing.assert_allclose([part[1] for part in wet], [part[0] * 1.5**2 for part in wet])
+    assert all(np.isnan(part[2]) for part in wet)
+    dry = nearest(np.array([-8.0, -50.0]), np.array([1.0, 1.0]), 0.5)
+    assert all(part[0] == part[1] for part in dry)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    outputs=st.lists(st.floats(-30.0, 30.0), min_size=3, max_size=3),
+    location=st.floats(-60.0, 12.0),
+    scale=st.floats(0.05, 8.0),
+    amount=st.one_of(st.just(0.0), st.floats(0.1, 500.0)),
+)
+def test_the_loss_of_the_gamma_and_its_gradient_are_finite_in_float32(outputs: list[float], location: float, scale: float, amount: float):
+    head = ShiftedGamma(RAIN)
+    columns = head.columns(np.array([[np.sqrt(amount)]]), np.array([[location]]), np.array([[scale]]))
+    said = torch.tensor(outputs)[None, None].requires_grad_()
+    loss = head.crps(said, {name: torch.from_numpy(column) for name, column in columns.items()})
+    assert loss.dtype == torch.float32
+    assert float(loss.detach()) >= -1e-4 * (1.0 + columns["amount"].item())
+    loss.sum().backward()
+    assert said.grad is not None
+    assert bool(torch.isfinite(loss).all())
+    assert bool(torch.isfinite(said.grad).all())
+
+
+@settings(max_examples=40, deadline=None)
+@given(mean=st.floats(0.01, 200.0), ratio=st.floats(0.05, 40.0), depth=st.floats(0.01, 5.0))
+def test_tabulated_quantiles_of_the_gamma_are_the_exact_ones(mean: float, ratio: float, depth: float):
+    found = csgd_quantiles(t(mean), t(mean * ratio), t(-depth))
+    exact = censored_shifted_gamma(t(mean), t(mean * ratio), t(-depth)).quantile(torch.tensor(LEVELS))
+    np.testing.assert_allclose(found, exact, rtol=5e-3, atol=5e-4 * mean + 5e-3 * depth)
+
+
+def test_the_gamma_head_is_that_of_rain_alone_and_survives_its_state():
+    targets = ("precipitation_amount", "relative_humidity_2m")
+    pairs = replace(training(), targets=targets)
+    fitted, usual = (Drn(epochs=2, head=head).fit(pairs) for head in ("csgd", "emos"))
+    asked = replace(cycles(), targets=targets)
+    said, other = fitted.predict(asked), usual.predict(asked)
+    assert np.array_equal(said["relative_humidity_2m"].values, other["relative_humidity_2m"].values)
+    rain = said["precipitation_amount"].values
+    assert np.isfinite(rain).all()
+    assert (np.diff(rain, axis=-1) >= 0).all()
+    assert not np.array_equal(rain, other["precipitation_amount"].values)
+    restored = Drn.from_state(fitted.state())
+    assert restored.options()["head"] == "csgd"
+    assert same(restored.predict(asked), said)
+    with pytest.raises(ForecasterError, match="no head called 'beta'; there are emos, csgd"):
+        build("drn", head="beta")
 
 
 def test_bernstein_polynomials_sum_to_one_and_equal_steps_are_a_line():
