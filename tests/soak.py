@@ -115,12 +115,11 @@ def beside(root: Path, what: str) -> Path:
 
 
 class Reader(threading.Thread):
-    """Reads the published state over and over, and remembers what was not whole."""
+    """Reads the published state over and over, and reports what was not whole."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, report: Report) -> None:
         super().__init__(daemon=True)
-        self.root, self.reads = root, 0
-        self.trouble: list[str] = []
+        self.root, self.report = root, report
         self.done = threading.Event()
 
     def run(self) -> None:
@@ -132,12 +131,12 @@ class Reader(threading.Thread):
                 if latest != seen or time.monotonic() > verified + 1.0:
                     latest = seen = check_published(self.root)
                     verified = time.monotonic()
-                    self.reads += 1
+                    self.report.reads += 1
             except Exception as error:  # noqa: BLE001  # whatever a reader meets is a finding
-                self.trouble.append(f"a reader found {error}")
+                self.report.violations.append(f"a reader found {error}")
                 latest = None
             if latest is not None and latest["init_time"] < last:
-                self.trouble.append(f"the published cycle went back from {last} to {latest['init_time']}")
+                self.report.violations.append(f"the published cycle went back from {last} to {latest['init_time']}")
             last = max(last, "" if latest is None else latest["init_time"])
             time.sleep(0.05)
 
@@ -159,7 +158,7 @@ def kill_at_random(folder: Path, kills: int, rng: random.Random, report: Report)
     simulate(settings_on(root), START, history_days=HISTORY_DAYS)
     run_cycle(settings_on(root), START)
     shutil.copytree(root, calm)
-    reader = Reader(root)
+    reader = Reader(root, report)
     reader.start()
     init_time, left, usual = START, kills, 0.0
     while left > 0:
@@ -184,8 +183,6 @@ def kill_at_random(folder: Path, kills: int, rng: random.Random, report: Report)
             report.violations.append(f"{cycle_key(init_time)} after kills is not the cycle of an undisturbed root")
     reader.done.set()
     reader.join()
-    report.reads += reader.reads
-    report.violations += reader.trouble
     _check_manifest(root, report)
 
 
