@@ -110,6 +110,8 @@ def _chances(members: xr.Dataset, region: Region, name: str, of: Callable[[xr.Da
         long_name="chance that precipitation over the window ending at valid time passes the threshold", units="1",
         comment="share of coupled members; missing where the spacing of lead times cannot resolve the window", **about,
     )    # fmt: skip
+    for of_amounts in ("standard_name", "cell_methods"):
+        found.attrs.pop(of_amounts, None)
     windows = np.array(lengths, dtype="timedelta64[h]").astype("timedelta64[ns]")
     coords = {
         WINDOW: (WINDOW, windows, {"long_name": "length of the window ending at valid time"}),

@@ -2,7 +2,8 @@
 
 Pairs come from the archive of a root (``giomua simulate --days 400`` makes one). The newest fifth of the days is held out. Every figure
 is the mean CRPS there, and its difference to the full ``drn`` with a 95 % interval over days (Newey and West). Ablations: each source of
-predictors, the embeddings, the other variables, the verified errors, the number of members.
+predictors, the embeddings, the other variables, the verified errors, the number of members. ``--blend`` replays the archive's forecasts of
+the first day with the networks and without.
 
 ``--pairs`` replays the real archives of GIOMUA_REAL_DATA instead, with the networks and without: the CRPS of the two blends, and of each
 network beside ``emos``, over the test period, with differences and their 95 % intervals from the sums of 15-day blocks. ``--heads``
@@ -50,13 +51,14 @@ SEEDS = (0, 1, 2)
 BLOCK = 15  # valid days, over whose sums errors count as independent
 
 
-def pairs_of(settings: Settings, leads: int) -> Pairs:
-    """All pairs of the archive of a root, on some of the leads."""
+def pairs_of(settings: Settings, leads: int, hours: float = np.inf) -> Pairs:
+    """All pairs of the archive of a root, on some of the leads up to so many hours, and not the first."""
     root = Root.open(settings)
     with Manifest.open(settings.manifest) as manifest:
         past = read_training_past(settings, root, manifest, newest_time(settings, root, manifest), None, lambda *_: None)
     assert past.pairs is not None
-    kept = np.unique(np.linspace(1, past.pairs.observed.sizes[LEAD_TIME] - 1, leads).round().astype(int))
+    last = int((past.pairs.observed[LEAD_TIME].values / np.timedelta64(1, "h") <= hours).sum()) - 1
+    kept = np.unique(np.linspace(1, last, leads).round().astype(int))
     sources = {name: source.isel({LEAD_TIME: kept}) for name, source in past.pairs.sources.items()}
     return replace(past.pairs, sources=sources, observed=past.pairs.observed.isel({LEAD_TIME: kept}))
 
@@ -95,13 +97,14 @@ def main() -> None:
     parser.add_argument("--pairs", nargs="*", choices=list(ARCHIVES), help="replay these real archives instead; all without a name")
     parser.add_argument("--refit", choices=["never", "monthly", "daily"], default="monthly", help="of --pairs")
     parser.add_argument("--heads", nargs="*", choices=RAIN, help="compare heads on folds of these; all archives of rain without a name")
+    parser.add_argument("--blend", action="store_true", help="replay the first day of the root's forecasts with the networks and without")
     chosen = parser.parse_args()
     if chosen.pairs is not None or chosen.heads is not None:
         if "GIOMUA_REAL_DATA" not in os.environ:
             parser.error("GIOMUA_REAL_DATA names no folder; the real archives are expected there")
         found: dict[str, Any] = {"refit": chosen.refit}
         for name in () if chosen.pairs is None else chosen.pairs or ARCHIVES:
-            found[name] = on_pairs(name, chosen.refit)
+            found[name] = blended(name, configured(name), chosen.refit)
         for name in () if chosen.heads is None else chosen.heads or RAIN:
             found[f"heads on folds of {name}"] = on_folds(name)
         if chosen.json:
@@ -111,7 +114,13 @@ def main() -> None:
         settings = Settings(root=str(chosen.root or folder))
         if chosen.root is None:
             simulate(settings, np.datetime64("2025-07-10T00", "ns"), history_days=40 if chosen.quick else 400)
-        pairs = pairs_of(settings, 2 if chosen.quick else chosen.leads)
+        pairs = pairs_of(settings, 2 if chosen.quick else chosen.leads, 24.0 if chosen.blend else np.inf)
+    if chosen.blend:
+        with tempfile.TemporaryDirectory() as folder:
+            blends = {v: blended(v, written(pairs, v, Path(folder) / v), chosen.refit) for v in chosen.variables}
+        if chosen.json:
+            chosen.json.write_text(json.dumps(blends, indent=2))
+        return
     inits = np.unique(pairs.frame[INIT_TIME].values)
     cut = inits[int(len(inits) * (1.0 - HELD_OUT))]
     figures: dict[str, Any] = {"cycles": len(inits), "held_out_from": str(cut)[:10], "sources": list(pairs.sources)}
@@ -121,19 +130,32 @@ def main() -> None:
         chosen.json.write_text(json.dumps(figures, indent=2))
 
 
-def configured(archive: str, folder: Path, **options: Any) -> BacktestConfig:
+def configured(archive: str) -> BacktestConfig:
     """The backtest of a real archive."""
     names, variable, until = ARCHIVES[archive]
     pairs = Path(os.environ["GIOMUA_REAL_DATA"]) / "pairs" / archive
-    return BacktestConfig({name: pairs / f"{name}.nc" for name in names}, pairs / "observations.nc", variable, until, folder, **options)
+    return BacktestConfig({name: pairs / f"{name}.nc" for name in names}, pairs / "observations.nc", variable, until, Path())
 
 
-def on_pairs(archive: str, refit: Refit) -> dict[str, Any]:
-    """CRPS on a real archive and its difference to what stands beside it: the blend without networks, and ``emos`` for each network."""
+def written(pairs: Pairs, variable: str, folder: Path) -> BacktestConfig:
+    """The backtest of pairs of an archive, written as files; the newest fifth of the days is the test."""
+    folder.mkdir()
+    assert pairs.observations is not None
+    held = {name: source for name, source in pairs.sources.items() if variable in source}
+    for name, data in {**held, "observations": pairs.observations}.items():
+        plain = data[[variable]].drop_vars("available_time", errors="ignore").drop_attrs(deep=False)  # netCDF has no type for a truth value
+        plain.to_netcdf(folder / f"{name}.nc", engine="h5netcdf")
+    inits = np.unique(pairs.frame[INIT_TIME].values)
+    until = inits[int(len(inits) * (1.0 - HELD_OUT))].astype("datetime64[D]").item()
+    return BacktestConfig({name: folder / f"{name}.nc" for name in held}, folder / "observations.nc", variable, until, Path())
+
+
+def blended(archive: str, config: BacktestConfig, refit: Refit) -> dict[str, Any]:
+    """CRPS on an archive and its difference to what stands beside it: the blend without networks, and ``emos`` for each network."""
     start, cases = time.perf_counter(), {}
     with tempfile.TemporaryDirectory() as folder:
         for asked in ("all", "statistical"):
-            cases[asked] = run_backtest(configured(archive, Path(folder) / asked, refit=refit, forecasters=(asked,))).cases
+            cases[asked] = run_backtest(replace(config, out=Path(folder) / asked, refit=refit, forecasters=(asked,))).cases
     found: dict[str, Any] = {"seconds": time.perf_counter() - start}
     beside = {"blend": ("statistical", "blend")} | {name: ("all", "emos") for name in NETWORKS if name in cases["all"].rows}
     print(f"{archive}, refitted {refit}, {found['seconds']:.0f} s:", flush=True)
@@ -148,7 +170,7 @@ def on_pairs(archive: str, refit: Refit) -> dict[str, Any]:
 
 def on_folds(archive: str) -> dict[str, dict[str, float]]:
     """CRPS of ``drn`` with each head, mean of some seeds, on the blocks of the training period, each forecast by a fit on the others."""
-    config = configured(archive, Path())
+    config = configured(archive)
     real = read_archive(config.sources, config.observations, config.variable)
     blocks = [block for block in plan(real, config) if not block.test]
     makers = {"emos": lambda: build("emos")} | {f"{h} {s}": partial(build, "drn", head=h, seed=s) for h in HEADS for s in SEEDS}

@@ -112,6 +112,14 @@ def test_daily_temperature_needs_the_whole_day() -> None:
     assert float(middle.temperature_2m_min) < float(middle.temperature_2m_mean) < float(middle.temperature_2m_max)
 
 
+def test_a_chance_does_not_bear_the_name_of_the_amount() -> None:
+    sums = members([0, 24], rain=np.ones((2, 4)))
+    sums["precipitation_amount"].attrs = {"standard_name": "precipitation_amount", "cell_methods": "lead_time: sum", "support": "point"}
+    found = probabilities(sums, REGION).precipitation_amount_above.attrs
+    assert (found["units"], found["support"]) == ("1", "point")
+    assert not {"standard_name", "cell_methods"} & set(found)
+
+
 def test_a_missing_member_value_makes_the_chance_missing() -> None:
     rain = np.full((9, 3), 5.0)
     rain[8, 1] = np.nan
