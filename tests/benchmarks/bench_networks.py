@@ -3,7 +3,7 @@
 Pairs come from the archive of a root (``giomua simulate --days 400`` makes one). The newest fifth of the days is held out. Every figure
 is the mean CRPS there, and its difference to the full ``drn`` with a 95 % interval over days (Newey and West). Ablations: each source of
 predictors, the embeddings, the other variables, the verified errors, the number of members. ``--blend`` replays the archive's forecasts of
-the first day with the networks and without.
+the first day with the networks and without: a minute for four months, far longer for three years.
 
 ``--pairs`` replays the real archives of GIOMUA_REAL_DATA instead, with the networks and without: the CRPS of the two blends, and of each
 network beside ``emos``, over the test period, with differences and their 95 % intervals from the sums of 15-day blocks. ``--heads``
