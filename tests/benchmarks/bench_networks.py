@@ -160,7 +160,7 @@ def blended(archive: str, config: BacktestConfig, refit: Refit) -> dict[str, Any
     beside = {"blend": ("statistical", "blend")} | {name: ("all", "emos") for name in NETWORKS if name in cases["all"].rows}
     print(f"{archive}, refitted {refit}, {found['seconds']:.0f} s:", flush=True)
     for row, (asked, other) in beside.items():
-        day, gap = _difference(cases["all"], cases[asked], row, other)
+        day, gap = difference(cases["all"], cases[asked], row, other)
         crps = [float(c.statistics["crps"][c.rows.index(r)].mean()) for c, r in ((cases["all"], row), (cases[asked], other))]
         found[row] = {"crps": crps[0], "beside": crps[1], "difference": float(gap.mean()), "half_width": _half(gap), "days": len(day)}
         label = "the blend without networks" if row == "blend" else other
@@ -220,8 +220,8 @@ def measured(pairs: Pairs, cut: np.datetime64, variable: str, quick: bool) -> di
             cases[label] = score("drn", *_run(run, cut, variable, quickly))
     found = {}
     for label, one in cases.items():
-        day, difference = _difference(one, cases["drn"], one.rows[0], "drn")
-        test = diebold_mariano(difference)
+        day, gap = difference(one, cases["drn"], one.rows[0], "drn")
+        test = diebold_mariano(gap)
         half = 1.96 * float(test.standard_error)
         found[label] = {"crps": float(one.statistics["crps"].mean()), "minus_drn": float(test.mean), "half_width": half, "days": len(day)}
         print(f"  {label:32s} {found[label]['crps']:.4f}  minus drn {float(test.mean):+.4f} ± {half:.4f}", flush=True)
@@ -234,11 +234,14 @@ def _run(
     return run[0], cut, variable, {**run[1], **more}
 
 
-def _difference(one: Cases, other: Cases, row: str, beside: str) -> tuple[np.ndarray, np.ndarray]:
-    """Valid days, and on each the mean CRPS of a row of one less that of a row of the other, over the cases that both have."""
+def difference(one: Cases, other: Cases, row: str, beside: str, lead: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Valid days, and on each the mean CRPS of a row of one less that of a row of the other, over the cases that both have.
+
+    ``lead`` leaves those of one lead in hours.
+    """
     keys = [list(zip(c.init_time, c.lead_hours, c.station, strict=True)) for c in (one, other)]
     place = {key: i for i, key in enumerate(keys[1])}
-    both = [(i, place[key]) for i, key in enumerate(keys[0]) if key in place]
+    both = [(i, place[key]) for i, key in enumerate(keys[0]) if key in place and lead in (None, key[1])]
     mine, theirs = np.array(both).T
     gap = one.statistics["crps"][one.rows.index(row), mine] - other.statistics["crps"][other.rows.index(beside), theirs]
     day, where = np.unique(one.valid_time[mine].astype("datetime64[D]"), return_inverse=True)

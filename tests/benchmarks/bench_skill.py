@@ -27,6 +27,7 @@ from data_catalog.simulated.climate import Climate
 from data_catalog.simulated.world import CENTRES
 from models.scores.calibration import cdf_interval_quantiles
 from models.scores.significance import benjamini_hochberg, diebold_mariano
+from tests.benchmarks.bench_networks import NETWORKS, difference
 from training.backtest import BacktestConfig, BacktestResult, run_backtest
 
 START = date(2021, 1, 1)
@@ -36,7 +37,6 @@ WORLD, MEMBERS = 1, 11
 TARGET = {"temperature_2m": 0.6, "precipitation_amount": 0.4}  # share of the attainable skill
 SEASONS = {"Dec-Feb": (12, 1, 2), "Mar-May": (3, 4, 5), "Jun-Aug": (6, 7, 8), "Sep-Nov": (9, 10, 11)}
 FALSE_DISCOVERIES = 0.1
-NETWORKS = ("drn", "bqn", "shortrange")
 
 
 def write(found: measure.Hindcasts, inits: np.ndarray, variable: str, folder: Path) -> tuple[dict[str, Path], Path]:
@@ -94,18 +94,13 @@ def with_networks(result: BacktestResult, without: BacktestResult) -> dict[int, 
 
     Each with half the width of its 95 % interval (Diebold-Mariano), on the cases that both backtests scored.
     """
-    here, there = (
-        {(t, float(h)): i for i, (t, h) in enumerate(zip(c.init_time, c.lead_hours, strict=True))} for c in (result.cases, without.cases)
-    )
     found: dict[int, dict[str, dict[str, float]]] = {}
     for lead in LEADS:
-        both = sorted(key for key in here if key in there and key[1] == lead)
-        new, old = (
-            dict(zip(c.rows, c.statistics["crps"][:, [at[key] for key in both]], strict=True))
-            for c, at in ((result.cases, here), (without.cases, there))
-        )
-        best = min((name for name in old if name not in ("blend", "equal_weight")), key=lambda name: old[name].mean())
-        gaps = {"blend": new["blend"] - old["blend"]} | {f"{name} less {best}": new[name] - old[best] for name in NETWORKS if name in new}
+        at = without.cases.lead_hours == lead
+        mean = dict(zip(without.cases.rows, without.cases.statistics["crps"][:, at].mean(axis=1), strict=True))
+        best = min((name for name in mean if name not in ("blend", "equal_weight")), key=mean.__getitem__)
+        beside = {"blend": ("blend", "blend")} | {f"{n} less {best}": (n, best) for n in NETWORKS if n in result.cases.rows}
+        gaps = {name: difference(result.cases, without.cases, *rows, lead)[1] for name, rows in beside.items()}
         tests = {name: diebold_mariano(gap) for name, gap in gaps.items()}
         found[lead] = {n: {"difference": float(t.mean), "half_width": 1.96 * float(t.standard_error)} for n, t in tests.items()}
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,12 +32,14 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         parse_time(text)
 
 
-def test_help_lists_every_command(tmp_path: Path) -> None:
+def test_help_is_instant_and_lists_every_command(tmp_path: Path) -> None:
+    start = time.process_time()
     shown = giomua("--help", cwd=tmp_path)
     assert shown.returncode == 0
     for command in ("run", "import", "simulate", "ingest", "observe", "backfill", "status", "doctor", "serve", "backtest"):
         assert command in shown.stdout
         assert "--help" in giomua(command, "--help", cwd=tmp_path).stdout
+    assert time.process_time() - start < 5
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from data_catalog.regions import load_region
 from data_catalog.simulated import measure
-from data_catalog.simulated.climate import Climate
+from data_catalog.simulated.climate import WARMING, Climate
+from data_catalog.simulated.noise import YEAR_HOURS
 from data_catalog.simulated.truth import Truth
 from data_catalog.simulated.weather import Bases
 from data_catalog.simulated.world import CENTRES
@@ -47,7 +48,7 @@ def test_rain_falls_by_month_day_and_hour_as_at_hanoi(record: dict[str, np.ndarr
 def test_temperature_humidity_and_pressure_are_those_of_the_season(record: dict[str, np.ndarray], climate: Climate) -> None:
     daily = record["temperature_2m"].mean(axis=2)
     monthly = measure.by_month(daily, np.mean).mean(axis=0)
-    warming = 0.04 * (np.mean(YEARS) - 2002.5)
+    warming = WARMING * YEAR_HOURS * (np.mean(YEARS) - 2002.5)
     assert monthly - warming == pytest.approx(np.array(climate.temperature), abs=1.2)
     assert (monthly - warming - climate.temperature).mean() == pytest.approx(0.0, abs=0.3)
     swing = record["temperature_2m_max"].max(axis=2) - record["temperature_2m_min"].min(axis=2)
