@@ -46,6 +46,7 @@ def test_a_shift_is_noticed_at_its_station_alone(hours: int):
 
 
 def test_few_days_tell_nothing():
+    assert wrong_clocks(*weather(days=10)) == []
     sources, observations = weather(days=18)
     assert wrong_clocks(sources, observations.assign_coords(time=observations["time"] + HOUR)) == []
     sources, observations = weather()
