@@ -4,7 +4,11 @@ The joint EMOS of recent pairs says location and scale; a forest of extremely ra
 residuals, with the same predictors. A forecast is the weighted distribution of past residuals that share its leaves, put
 back on the location and scale. Trees are kept as arrays, so that a fitted forest needs no library and no pickle.
 
+A dry day says only that the residual lay below that of no rain. It gets one drawn from there: the residual of zero itself would be large
+where rain was expected least, and would bring rain wherever it was put back on a higher location.
+
 References:
+    Dunn and Smyth (1996), Randomized quantile residuals, J. Computational and Graphical Statistics 5.
     Meinshausen (2006), Quantile regression forests, JMLR 7.
     Geurts, Ernst and Wehenkel (2006), Extremely randomized trees.
     Taillardat, Mestre, Zamo and Naveau (2016), Calibrated ensemble forecasts using quantile regression forests.
@@ -22,9 +26,10 @@ import xarray as xr
 
 from data_catalog.dimensions import INIT_TIME, LEAD_TIME
 from models.base import LEVELS, ForecasterError, ForecasterSpec, Inputs, NotFittedError, Pairs, check_state
+from models.statistical.emos import truncated_quantiles
 from models.statistical.joint import JointEmos
 from models.statistical.predictors import Design, training_of
-from models.statistical.shared import answer, season, wanted
+from models.statistical.shared import Shape, answer, season, wanted
 
 _TREES: Final = 120
 _LEAF: Final = 20  # fewest residuals in a leaf
@@ -93,7 +98,7 @@ class ResidualForest:
     @property
     def spec(self) -> ForecasterSpec:
         """Needs at least one source and forty days."""
-        return ForecasterSpec(id="forest", version="1", required=("*",), minimum_history=40, needs_observations=True)
+        return ForecasterSpec(id="forest", version="2", required=("*",), minimum_history=40, needs_observations=True)
 
     def fit(self, pairs: Pairs) -> Self:
         """Learn every variable that a source and the observations have.
@@ -109,7 +114,7 @@ class ResidualForest:
             shape = self.base.shape(name)
             y = training_of(pairs, name, shape.power, shape.lower).y
             x = _features(design, location, scale, _valid_time(pairs))
-            residual = ((y - location) / scale).ravel()
+            residual = _residual(y, location, scale, shape).ravel()
             known = np.flatnonzero(np.isfinite(residual) & np.isfinite(x).all(axis=1))
             if len(known) < 4 * _LEAF:
                 raise ForecasterError(f"forest: {len(known)} pairs of {name}, expected at least {4 * _LEAF}; give more history.")
@@ -158,6 +163,21 @@ class ResidualForest:
         for name in dict.fromkeys(k.split("/")[1] for k in state if k.startswith("trees/")):
             made.trees_[name] = Trees(**{part: state[f"trees/{name}/{part}"] for part in Trees.__dataclass_fields__})
         return made
+
+
+def _residual(y: np.ndarray, location: np.ndarray, scale: np.ndarray, shape: Shape) -> np.ndarray:
+    """Standardised residuals of any shape; of what lies at a bound with a mass, drawn from beyond the bound, the same for the same data."""
+    found: np.ndarray = (y - location) / scale
+    if shape.form != "censored":
+        return found
+    level = torch.as_tensor(np.random.default_rng(0).uniform(size=found.shape)[..., None])
+    for bound, side in zip(shape.bounds(), (-1.0, 1.0), strict=True):
+        if bound is not None:
+            at = torch.as_tensor(found)[..., None]
+            nothing = torch.full_like(at, side * torch.inf)
+            drawn = truncated_quantiles(*((nothing, at) if side < 0 else (at, nothing)), level, shape.family)[..., 0].numpy()
+            found = np.where(side * (y - bound) >= 0.0, drawn, found)
+    return found
 
 
 def _valid_time(inputs: Inputs) -> np.ndarray:

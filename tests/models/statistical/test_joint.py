@@ -10,7 +10,7 @@ import xarray as xr
 
 from models.base import LEVELS, Inputs, Pairs
 from models.registry import build
-from models.scores import crps_quantiles
+from models.scores import cdf_interval_quantiles, crps_quantiles
 from models.statistical.forest import _grow
 from models.statistical.joint import JointEmos
 from models.statistical.predictors import design_of, training_of
@@ -149,6 +149,16 @@ def test_trees_as_arrays_are_the_trees_of_the_library():
     q = trees.quantiles(fresh)
     assert (np.diff(q, axis=1) >= 0).all()
     assert np.corrcoef(q[:, 52], fresh[:, 0])[0, 1] > 0.8
+
+
+def test_the_forest_knows_how_often_it_stays_dry():
+    pairs = world(600, variable="precipitation_amount", seed=3)
+    learned, later = past_of(pairs, 400), replace(pairs, sources={n: s.isel(init_time=slice(400, None)) for n, s in pairs.sources.items()})
+    said = build("forest").fit(learned).predict(later)["precipitation_amount"].values[:, 0, 0]
+    observed = pairs.observed["precipitation_amount"].values[400:, 0, 0]
+    low, high = cdf_interval_quantiles(said, observed, resolution=0.1)
+    assert (0.5 * (low + high)).mean() == pytest.approx(0.5, abs=0.05)
+    assert cdf_interval_quantiles(said, np.full(200, 0.05))[1].mean() == pytest.approx((observed == 0.0).mean(), abs=0.05)
 
 
 def test_the_forest_finds_what_is_not_linear():
