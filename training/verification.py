@@ -40,7 +40,8 @@ STATISTICS: Final = (
 )    # fmt: skip
 """What is summed over the cases: their number, those with rain, CRPS (of a chance: Brier score), CRPS of the blend in the same cases,
 absolute error and error of the median, coverage, PIT u and 12 (u - 1/2)^2 (a mean of one half and of one when calibrated), and the PIT's
-probability in ten equal bins. A mass counts as spread evenly over its interval of u, not by chance."""
+probability in ten equal bins. A mass counts as spread evenly over its interval of u, not by chance; what a station reports of rain is
+known to :data:`WET`, so that a dry report says only that there was less than half of it."""
 RELIABILITY: Final = ("n", "forecast", "observed")
 
 _LEAST_DAYS: Final = 4      # fewer have no interval
@@ -210,7 +211,7 @@ def _statistics(variable: str, forecast: np.ndarray, observed: np.ndarray, blend
         found |= {"events": y, "score": error**2, "absolute_error": np.abs(error), "error": error}
     else:
         q = forecast.astype(float)
-        lower, upper = cdf_interval_quantiles(q, y)
+        lower, upper = cdf_interval_quantiles(q, y, resolution=WET if variable.startswith(RAIN) else 0.0)
         error = q[:, LEVELS.size // 2] - y
         found |= {"score": np.asarray(crps_quantiles(q, y)), "absolute_error": np.abs(error), "error": error}
         found |= {f"covered_{p}": coverage(lower, upper, p / 100.0) for p in (50, 90)}

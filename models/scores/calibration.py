@@ -1,7 +1,8 @@
 """Is a forecast as often right as it says: PIT, rank histograms, coverage, and the ratio of spread to error.
 
 Everything starts from the interval [F(y-), F(y)]: a point where F is continuous at the observation, the mass at the observation
-otherwise, as for the dry half of a rain forecast.
+otherwise, as for the dry half of a rain forecast. An instrument that reads to a resolution r says only that the value lay within r / 2 of
+the reading, and the interval is [F(y - r/2), F(y + r/2)]: a gauge that shows nothing does not rule out a drizzle too small for it.
 """
 
 from __future__ import annotations
@@ -14,23 +15,24 @@ import scipy.stats
 from models.base import LEVELS
 
 
-def cdf_interval_ensemble(members: np.ndarray, observation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def cdf_interval_ensemble(members: np.ndarray, observation: np.ndarray, *, resolution: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """F(y-) and F(y) of the empirical distribution of the members.
 
     Args:
         members: ``(..., M)``; NaN members are left out.
         observation: ``(...)``.
+        resolution: Of the reading, in its units; 0 takes it as exact.
 
     Returns:
         The shares of members below, and not above, the observation, each ``(...)``; NaN where either is missing.
     """
-    below, equal, count = _places(members, observation)
+    below, equal, count = _places(members, observation, resolution)
     with np.errstate(invalid="ignore", divide="ignore"):
         return below / count, (below + equal) / count
 
 
 def cdf_interval_quantiles(
-    quantiles: np.ndarray, observation: np.ndarray, levels: np.ndarray = LEVELS
+    quantiles: np.ndarray, observation: np.ndarray, levels: np.ndarray = LEVELS, *, resolution: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """F(y-) and F(y) of a forecast given by quantiles, linear between them and constant beyond.
 
@@ -38,6 +40,7 @@ def cdf_interval_quantiles(
         quantiles: ``(..., Q)``, ascending; equal ones make a mass, and the first carries all that lies below the first level.
         observation: ``(...)``.
         levels: ``(Q,)``, ascending in 0..1.
+        resolution: Of the reading, in its units; 0 takes it as exact.
 
     Returns:
         Two arrays ``(...)``, equal where F is continuous at the observation; NaN where anything is missing.
@@ -48,9 +51,11 @@ def cdf_interval_quantiles(
     q, y = np.asarray(quantiles, dtype=float), np.asarray(observation, dtype=float)
     if q.shape[-1] != levels.shape[0]:
         raise ValueError(f"There are {q.shape[-1]} quantiles and {levels.shape[0]} levels; give one quantile a level.")
-    below, upto = ((compare(q, y[..., None])).sum(axis=-1) for compare in (np.less, np.less_equal))
     missing = np.isnan(y) | np.isnan(q).any(axis=-1)
-    before, at = (np.where(missing, np.nan, _interpolate(q, y, levels, index)) for index in (below, upto))
+    ends = ((np.less, y - 0.5 * resolution), (np.less_equal, y + 0.5 * resolution))
+    before, at = (
+        np.where(missing, np.nan, _interpolate(q, end, levels, compare(q, end[..., None]).sum(axis=-1))) for compare, end in ends
+    )
     return before, at
 
 
@@ -254,9 +259,10 @@ def spread_error(variance: np.ndarray, squared_error: np.ndarray, size: int | np
         return float(np.sqrt(np.mean((count + 1.0) / count * variance[known]) / np.mean(squared_error[known])))
 
 
-def _places(members: np.ndarray, observation: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How many members are below the observation, equal to it, and there at all; NaN where the observation or all are missing."""
-    y = np.asarray(observation)[..., None]
+def _places(members: np.ndarray, observation: np.ndarray, resolution: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How many members are below the observation, read as it, and there at all; NaN where the observation or all are missing."""
+    y, half = np.asarray(observation)[..., None], 0.5 * resolution
     count = (~np.isnan(members)).sum(axis=-1).astype(float)
     count = np.where(np.isnan(y[..., 0]) | (count == 0.0), np.nan, count)
-    return (members < y).sum(axis=-1) + 0.0 * count, (members == y).sum(axis=-1) + 0.0 * count, count
+    below = members < y - half
+    return below.sum(axis=-1) + 0.0 * count, (~below & (members <= y + half)).sum(axis=-1) + 0.0 * count, count

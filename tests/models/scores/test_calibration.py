@@ -48,6 +48,18 @@ def test_interval_of_quantiles_is_that_of_the_distribution():
     np.testing.assert_array_equal(lower[~dry], upper[~dry])
 
 
+def test_drizzle_below_the_resolution_of_a_gauge_is_calibrated_only_where_the_resolution_is_known():
+    rng = np.random.default_rng(1)
+    fallen = rng.exponential(0.1, 20_000)
+    reading = np.floor(fallen / 0.1 + 0.5) * 0.1
+    q = np.broadcast_to(-0.1 * np.log1p(-LEVELS), (fallen.size, LEVELS.size))
+    members = rng.exponential(0.1, (fallen.size, 30))
+    for interval, forecast in ((cdf_interval_quantiles, q), (cdf_interval_ensemble, members)):
+        known = pit_histogram(*interval(forecast, reading, resolution=0.1), bins=5)
+        np.testing.assert_allclose(known, 0.2, atol=0.015)
+        assert pit_histogram(*interval(forecast, reading), bins=5)[0] > 0.35  # all that was not seen
+
+
 def test_missing_values_stay_missing():
     q, y = rain_quantiles(np.ones(3)), np.array([np.nan, 1.0, 1.0])
     q[1, 4] = np.nan
