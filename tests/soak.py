@@ -375,8 +375,8 @@ def damage(folder: Path, cycles: int, rng: random.Random, report: Report) -> Non
         simulate(settings, init_time, history_days=HISTORY_DAYS)
         try:
             found = kind(Stage(settings, init_time, rng))
-        except GiomuaError as error:
-            found = f"VIOLATION: refused: {error}"
+        except Exception as error:  # noqa: BLE001  # whatever stops a cycle is a finding, and the next one has to run all the same
+            found = f"VIOLATION: {'refused' if isinstance(error, GiomuaError) else 'stopped by ' + type(error).__name__}: {error}"
         try:
             after = check_published(root)
         except GiomuaError as error:

@@ -126,6 +126,7 @@ class Mesh:
         return self.grid
 
 
+_MOST_PARALLELS: Final = 2560   # between equator and pole, 4 km apart: the roots of 2 N are found at once
 _UNSTRUCTURED: Final = 101      # grid definition template
 
 
@@ -184,7 +185,7 @@ def _describe(section: bytes, edition: int) -> _Description | str:
         if across == 0xFFFF:
             start = section[4] - 1 + 4 * section[3]
             rows, across = tuple(unsigned(section, start + 2 * row, 2) for row in range(down)), 0
-        return _Description(gaussian, across, down, first, last, unsigned(section, 25, 2) if gaussian else 0, section[27], rows)
+        return _sound(_Description(gaussian, across, down, first, last, unsigned(section, 25, 2) if gaussian else 0, section[27], rows))
     across, down = unsigned(section, 30, 4), unsigned(section, 34, 4)
     angle, divisions = unsigned(section, 38, 4), unsigned(section, 42, 4)
     unit = angle / divisions if angle not in (0, 0xFFFFFFFF) and divisions not in (0, 0xFFFFFFFF) else 1e-6
@@ -196,7 +197,17 @@ def _describe(section: bytes, edition: int) -> _Description | str:
     points = unsigned(section, 6, 4)
     if points != (sum(rows) if rows else across * down):
         return f"grid not read: {points} points do not make {across} x {down}"
-    return _Description(gaussian, across, down, first, last, unsigned(section, 67, 4) if gaussian else 0, section[71], rows)
+    return _sound(_Description(gaussian, across, down, first, last, unsigned(section, 67, 4) if gaussian else 0, section[71], rows))
+
+
+def _sound(found: _Description) -> _Description | str:
+    """The description, or in words why no grid is like it."""
+    if min(found.rows or (found.across,)) < 1 or found.down < 1:
+        return "grid not read: it has rows of no points, or no rows"
+    if found.gaussian and not found.down <= 2 * found.parallels <= 2 * _MOST_PARALLELS:
+        most = f"at most {_MOST_PARALLELS} expected"
+        return f"grid not read: {found.down} rows of a Gaussian grid with {found.parallels} parallels to the pole, {most}"
+    return found
 
 
 def _latitudes(found: _Description) -> np.ndarray:

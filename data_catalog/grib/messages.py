@@ -7,6 +7,7 @@ Nothing here decodes a payload and nothing here can crash on a damaged one: it i
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -24,6 +25,7 @@ UNSTATED: Final = 255
 """Statistical processes of code table 4.10; GRIB 1's time range indicators are mapped to them."""
 
 _SIMPLE: Final = 0
+_GREATEST_STEP: Final = 1e30  # of a packing, in any unit
 _CCSDS: Final = 42
 _SECONDS2: Final = {0: 60, 1: 3600, 2: 86400, 10: 10800, 11: 21600, 12: 43200, 13: 1}
 _SECONDS1: Final = {0: 60, 1: 3600, 2: 86400, 10: 10800, 11: 21600, 12: 43200, 13: 900, 14: 1800, 254: 1}
@@ -336,6 +338,17 @@ def _seconds(units: dict[int, int], unit: int, count: int) -> int:
     return units[unit] * count
 
 
+def _step(binary: int, decimal: int) -> float:
+    """Distance of two packed values, 2^E 10^-D."""
+    try:
+        step = 2.0**binary * 10.0**-decimal
+    except OverflowError:
+        step = math.inf
+    if not step < _GREATEST_STEP:
+        raise DecodeError(f"packed values lie 2^{binary} x 10^{-decimal} apart; less than {_GREATEST_STEP:g} is expected")
+    return step
+
+
 def _float32(data: Bytes, start: int) -> float:
     import struct
 
@@ -373,7 +386,7 @@ def _header2(data: Bytes, piece: Piece) -> Header:
     _check_lengths2(data, piece, points)
     kind = unsigned(data, packing + 9, 2)
     has_step = kind in (0, 2, 3, 40, 41, 42)
-    step = 2.0 ** signed(data, packing + 15, 2) * 10.0 ** -signed(data, packing + 17, 2) if has_step else 0.0
+    step = _step(signed(data, packing + 15, 2), signed(data, packing + 17, 2)) if has_step else 0.0
     return Header(
         centre=unsigned(data, one + 5, 2), process=data[product + 13], status=data[one + 19], mars=mars,
         parameter=(data[piece.offset + 6], data[product + 9], data[product + 10]),
@@ -437,7 +450,7 @@ def _header1(data: Bytes, piece: Piece) -> Header:
         surface=surface, level=level, layered=layer, statistic=statistic,
         reference=_time((century - 1) * 100 + year, data[one + 13], data[one + 14], data[one + 15], data[one + 16]),
         start=start, end=end, member=member, ensemble=ensemble,
-        step=2.0 ** signed(data, payload[0] + 4, 2) * 10.0 ** -signed(data, one + 26, 2) if simple else 0.0,
+        step=_step(signed(data, payload[0] + 4, 2), signed(data, one + 26, 2)) if simple else 0.0,
         masked=masked, packing=0 if simple else -1, width=width, points=points, grid=bytes(data[slice(*grid)]),
     )    # fmt: skip
 

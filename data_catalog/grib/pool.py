@@ -405,7 +405,8 @@ def _outcome(source: Source, piece: Piece, header: Header, known: Meaning | None
         return Skipped(source, piece.message, piece.part, "outside the region: every value there is missing")
     if known is not None and process == "sum" and VARIABLES[known.variable].kind == "mean" and start is not None:
         scale, process = scale / (header.end - start), "mean"       # joules since then, where ours is a mean in watts
-    values = (answer.values.astype(np.float64) * scale + offset).astype(np.float32)
+    with np.errstate(over="ignore"):                # infinite: the quality checks refuse it
+        values = (answer.values.astype(np.float64) * scale + offset).astype(np.float32)
     reference = np.datetime64(header.reference.replace(tzinfo=None), "s")
     return Taken(source, Field(
         dataset=dataset_name(header, grid.name),

@@ -250,17 +250,27 @@ def test_every_truncation_is_told(pool):
         assert isinstance(outcome.error, TruncatedError), (length, outcome.reason)
 
 
+@pytest.mark.parametrize("octets", [b"\x00", b"\x01", b"\x7f", b"\x80", b"\xff", b"\x7f\xff", b"\x80\x00", b"\xff\xff\xff\xff"])
+def test_no_octets_in_a_header_stop_the_scan(octets):
+    """Wherever they stand, scanning and reading the header end, and every message is told of."""
+    for place in range(_PAYLOAD):
+        _read_through(_HEADED[:place] + octets + _HEADED[place + len(octets) :])
+
+
 @given(place=st.integers(min_value=0, max_value=10_000), bit=st.integers(min_value=0, max_value=7))
 def test_no_flipped_bit_in_a_header_stops_the_scan(place, bit):
-    """Whatever is flipped, scanning and reading the header end, and every message is told of."""
     data = bytearray(_HEADED)
-    data[place % len(data)] ^= 1 << bit
-    found = list(scan(bytes(data)))
+    data[place % _PAYLOAD] ^= 1 << bit
+    _read_through(bytes(data))
+
+
+def _read_through(data: bytes) -> None:
+    found = list(scan(data))
     assert found
     for one in found:
         if isinstance(one, Piece):
             try:
-                header = read_header(bytes(data), one)
+                header = read_header(data, one)
             except (DecodeError, IndexError):
                 continue
             read_grid.__wrapped__(header.grid, one.edition, EDGES)
@@ -268,8 +278,17 @@ def test_no_flipped_bit_in_a_header_stops_the_scan(place, bit):
             assert isinstance(one, Flaw)
 
 
-_HEADED = message(weather(step=2.0), step=2.0, **TEMPERATURE)[:-60] + b"7777"
-_HEADED = _HEADED[:8] + len(_HEADED).to_bytes(8, "big") + _HEADED[16:]
+_HEADED = message(weather(step=2.0), step=2.0, **TEMPERATURE)
+_PAYLOAD = next(scan(_HEADED)).sections[7][0]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("octets", [b"\x00\x00", b"\xff\xff", b"\x00\x01"])
+def test_no_octets_in_a_gaussian_or_reduced_grid_stop_reading_it(real_data, octets):
+    data = next((real_data / "grib").rglob("reduced_gg.grib")).read_bytes()
+    start, stop = next(scan(data)).sections[3 if data[7] == 2 else 2]
+    for place in range(start, stop - 1):
+        _read_through(data[:place] + octets + data[place + 2 :])
 
 
 def test_a_grid_and_its_data_must_agree(pool):
