@@ -17,6 +17,7 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import expit
 
 from models.base import LEVELS, ForecasterError
 from models.mixture import mixture
@@ -37,7 +38,7 @@ _PULL: Final = 1000.0  # strength of the prior weights: its product with the rel
 _LEAST: Final = 0.02  # weights smaller than this are none
 _CASES: Final = 4000  # most cases of a bucket that are looked at; more are thinned evenly in time
 _FOLDS: Final = (0.4, 0.6, 0.8, 1.0)  # shares of the past: learn up to one, judge up to the next
-_MARGIN: Final = 1e-3  # relative gain in past CRPS before anything but the plain mixture is believed
+_LOG_SCORE: Final = 0.3  # weight of a candidate's log score, in nats, beside its CRPS relative to the best
 
 Kind = Literal["mixture", "average"]
 
@@ -209,7 +210,7 @@ def learn_blend(
         past: Evidence verified by ``now``; None for none.
         forecasters: F ids in the order of the weights; those not in ``past`` have no weight.
         now: Days since 1970.
-        prefer: Forecasters among which weights are equal where nothing has been verified; default all.
+        prefer: Forecasters among which weights are equal, where nothing has been verified and as a candidate; default all.
         lead_hours: Leads that will be asked for; the buckets of others keep equal weights. Default all.
 
     Returns:
@@ -228,9 +229,9 @@ def learn_blend(
     for bucket in range(B) if lead_hours is None else np.unique(bucket_of(lead_hours)).tolist():
         cases = np.flatnonzero(past.bucket == bucket)
         if len(np.unique(np.floor(past.day[cases]))) >= _FEWEST_DAYS:
-            choice = _choose(past.take(_thin(cases, past.day)), now)
+            choice = _choose(past.take(_thin(cases, past.day)), now, prefer)
         else:
-            everything = everything or _choose(past.take(_thin(np.arange(len(past.day)), past.day)), now)
+            everything = everything or _choose(past.take(_thin(np.arange(len(past.day)), past.day)), now, prefer)
             choice = everything
         if choice is None:
             continue
@@ -329,18 +330,19 @@ def _thin(cases: np.ndarray, day: np.ndarray) -> np.ndarray:
     return order if len(order) <= _CASES else order[np.linspace(0, len(order) - 1, _CASES).round().astype(np.intp)]
 
 
-def _choose(past: Evidence, now: float) -> _Choice | None:
+def _choose(past: Evidence, now: float, prefer: Sequence[str]) -> _Choice | None:
     """The best way to blend one bucket's past."""
     kept, cases = _common(np.isfinite(past.pit[..., 0]))
     if not len(kept) or not len(cases):
         return None
     data = past.take(cases)
-    data = data._replace(cdf=data.cdf[:, kept], pit=data.pit[:, kept], quantiles=data.quantiles[:, kept])
+    ids = tuple(past.forecasters[f] for f in kept)
+    data = Evidence(ids, data.cdf[:, kept], data.step, data.width, data.pit[:, kept], data.quantiles[:, kept], *data[6:])
     age = 0.5 ** ((now - data.day) / _HALF_LIFE)
     each = _crps_of(data.cdf - data.step[:, None], data.width)  # (n, k)
     days = len(np.unique(np.floor(data.day)))
-    found = _judge(data, age, each) if days >= 2 * _FEWEST_DAYS else "mixture"
-    weights, kind, line = _rules(data, age, each)[found]
+    found = _judge(data, age, each, prefer) if days >= 2 * _FEWEST_DAYS else "mixture"
+    weights, kind, line = _rules(data, age, each, prefer)[found]
     note = f"{_WORDS[found]}; {days} days verified"
     F = past.cdf.shape[1]
     full, scores = np.zeros(F), np.full(F, np.nan)
@@ -355,7 +357,9 @@ _WORDS: Final = {
     "average": "weighted average of quantiles",
     "average recalibrated": "weighted average of quantiles, recalibrated",
     "equal": "equal mixture of the good: learned weights have not paid",
+    "equal recalibrated": "equal mixture of the good, recalibrated: learned weights have not paid",
     "half": "half-way between learned and equal weights",
+    "half recalibrated": "half-way between learned and equal weights, recalibrated",
     "alone": "gate: one forecaster alone has been better",
     "alone recalibrated": "gate: one forecaster alone has been better, recalibrated",
 }
@@ -372,29 +376,29 @@ def _common(there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return kept, np.zeros(0, dtype=np.intp)
 
 
-def _judge(data: Evidence, age: np.ndarray, each: np.ndarray) -> str:
-    """The candidate with the lowest CRPS on days after those it was learned from; the plain mixture unless another clearly paid."""
+def _judge(data: Evidence, age: np.ndarray, each: np.ndarray, prefer: Sequence[str]) -> str:
+    """The candidate that did best on days after those it was learned from: by CRPS, relative to the lowest, and by the log score together.
+
+    CRPS alone is decided by the few cases with most at stake, heavy rain, and hardly sees whether light rain and none are as frequent as
+    they are said to be; the log score counts every case alike, and hardly sees how far away a forecast was.
+    """
     _, place = np.unique(np.floor(data.day), return_inverse=True)
     position = place / max(place.max(), 1)
-    total, covered = dict.fromkeys(_WORDS, 0.0), dict.fromkeys(_WORDS, 0.0)
+    crps, surprise = dict.fromkeys(_WORDS, 0.0), dict.fromkeys(_WORDS, 0.0)
     for begin, end in pairwise(_FOLDS):
         known, later = np.flatnonzero(position <= begin), np.flatnonzero((position > begin) & (position <= end))
         if not len(later):
             continue
         judged = data.take(later)
-        for name, rule in _rules(data.take(known), age[known], each[known]).items():
-            total[name] += float((age[later] * _score(rule, judged)).sum())
-            covered[name] += float((age[later] * (_covered(rule, judged) - 0.9)).sum())
-    for name in ("mixture", "average", "alone"):  # at next to no cost in CRPS what covers better is kept
-        other = f"{name} recalibrated"
-        better = abs(covered[other]) < abs(covered[name]) and total[other] <= total[name] * (1.0 + 0.2 * _MARGIN)
-        del total[name if better or total[other] <= total[name] * (1.0 - _MARGIN) else other]
-    plain = min((name for name in total if name.startswith("mixture")), key=lambda name: total[name])
-    best = min(total, key=lambda name: total[name])
-    return best if total[best] < total[plain] * (1.0 - _MARGIN) else plain
+        for name, rule in _rules(data.take(known), age[known], each[known], prefer).items():
+            crps[name] += float((age[later] * _score(rule, judged)).sum())
+            surprise[name] -= float((age[later] * np.log(_likelihood(rule, judged))).sum())
+    least, weight = max(min(crps.values()), 1e-12), _LOG_SCORE / max(float(age[position > _FOLDS[0]].sum()), 1e-12)
+    return min(crps, key=lambda name: crps[name] / least + weight * surprise[name])
 
 
 _Rule = tuple[np.ndarray, Kind, np.ndarray]
+"""Weights (k,), what is averaged, and the recalibration: shift and slope on the logit scale."""
 
 
 def _score(rule: _Rule, data: Evidence) -> np.ndarray:
@@ -410,40 +414,34 @@ def _score(rule: _Rule, data: Evidence) -> np.ndarray:
     return np.asarray(2.0 * np.trapezoid(np.maximum(LEVELS * error, (LEVELS - 1.0) * error), LEVELS, axis=1))
 
 
-def _covered(rule: _Rule, data: Evidence) -> np.ndarray:
-    """(n,) share of the probabilities at what was observed, as closely as the instrument tells, that lies between 0.05 and 0.95."""
-    low, high = _shifted(_pit(data, rule[0], rule[1]), rule[2]).astype(np.float64).T
-    inside = np.minimum(high, 0.95) - np.maximum(low, 0.05)
-    return np.asarray(np.where(high > low, np.clip(inside / np.where(high > low, high - low, 1.0), 0.0, 1.0), inside >= 0.0))
-
-
 def _shifted(p: np.ndarray, line: np.ndarray) -> np.ndarray:
     """expit(a + b logit p), which keeps 0 and 1."""
     odds = np.exp(line[1] * _logit(np.clip(p, 1e-12, 1.0 - 1e-12)) + line[0])
     return np.where(p <= 0.0, 0.0, np.where(p >= 1.0, 1.0, odds / (1.0 + odds)))
 
 
-def _rules(data: Evidence, age: np.ndarray, each: np.ndarray) -> dict[str, _Rule]:
-    """Every candidate, learned from these cases: weights (k,), kind and recalibration."""
+def _rules(data: Evidence, age: np.ndarray, each: np.ndarray, prefer: Sequence[str]) -> dict[str, _Rule]:
+    """Every candidate, learned from these cases: weights (k,), kind and recalibration.
+
+    Raw ensembles, which are not preferred, have a weight where one was learned for them: an equal one would make the blend as biased.
+    """
     none = np.array([0.0, 1.0])
     score = np.average(each, axis=0, weights=age)
     days = len(np.unique(np.floor(data.day)))
     prior = _prior(each, age, data.day)
     mixed = _mixture_weights(data, age, prior, _PULL / days)
     averaged = _average_weights(data, age, prior, _PULL / days)
-    good = score <= _GOOD * score.min()
+    wanted = np.array([not prefer or f in prefer for f in data.forecasters])
+    wanted = wanted if wanted.any() else ~wanted
+    good = wanted & (score <= _GOOD * score[wanted].min())
     equal = good / good.sum()
     best = np.eye(len(score))[score.argmin()]
-    return {
-        "mixture": (mixed, "mixture", none),
-        "mixture recalibrated": (mixed, "mixture", _fit_line(_pit(data, mixed, "mixture"), age, days)),
-        "average": (averaged, "average", none),
-        "average recalibrated": (averaged, "average", _fit_line(_pit(data, averaged, "average"), age, days)),
-        "equal": (equal, "mixture", none),
-        "half": (0.5 * (mixed + equal), "mixture", none),
-        "alone": (best, "mixture", none),
-        "alone recalibrated": (best, "mixture", _fit_line(_pit(data, best, "mixture"), age, days)),
-    }
+    found: dict[str, _Rule] = {}
+    for name, weights in {"mixture": mixed, "average": averaged, "equal": equal, "half": 0.5 * (mixed + equal), "alone": best}.items():
+        kind: Kind = "average" if name == "average" else "mixture"
+        found[name] = (weights, kind, none)
+        found[f"{name} recalibrated"] = (weights, kind, _fit_line(_pit(data, weights, kind), age, days))
+    return found
 
 
 def _prior(each: np.ndarray, age: np.ndarray, day: np.ndarray) -> np.ndarray:
@@ -555,18 +553,30 @@ def _fit_line(pit: np.ndarray, age: np.ndarray, days: int) -> np.ndarray:
     A case is known to lie between two probabilities, half the gauge's resolution apart: a dry day says only "at most this".
     """
     age = age ** (_HALF_LIFE / _RECENT)
-    ends = np.clip(pit.astype(np.float64), 2e-4, 1.0 - 2e-4)
-    ends[:, 0] = np.where(pit[:, 0] <= 0.0, 0.0, np.minimum(ends[:, 0], ends[:, 1] - 1e-5))
-    ends[:, 1] = np.where(pit[:, 1] >= 1.0, 1.0, ends[:, 1])
-    low, high = (np.where(e <= 0, -40.0, np.where(e >= 1, 40.0, _logit(np.clip(e, 1e-6, 1 - 1e-6)))) for e in ends.T)
-    scale = days / age.sum()  # a day counts once, however many stations it has
+    age = age * (days / age.sum())  # a day counts once, however many stations it has
+    low, high = _interval(pit)
 
     def cost(line: np.ndarray) -> float:
-        a, b = line[0], np.exp(line[1])
-        top = np.where(high >= 40.0, 1.0, 1.0 / (1.0 + np.exp(-np.clip(a + b * high, -40, 40))))
-        bottom = np.where(low <= -40.0, 0.0, 1.0 / (1.0 + np.exp(-np.clip(a + b * low, -40, 40))))
-        value = -(age * np.log(np.maximum(top - bottom, 1e-9))).sum() * scale
-        return float(value + np.log1p((line[0] / _SHIFT) ** 2) + np.log1p((line[1] / _SLOPE) ** 2))
+        inside = _between(low, high, np.array([line[0], np.exp(line[1])]))
+        return float(-(age * np.log(inside)).sum() + np.log1p((line[0] / _SHIFT) ** 2) + np.log1p((line[1] / _SLOPE) ** 2))
 
     found = minimize(cost, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-4, "maxiter": 120})
     return np.array([found.x[0], float(np.exp(found.x[1]))])
+
+
+def _likelihood(rule: _Rule, data: Evidence) -> np.ndarray:
+    """(n,) probability that a candidate gave to what was observed, as closely as the instrument tells."""
+    weights, kind, line = rule
+    return _between(*_interval(_pit(data, weights, kind)), line)
+
+
+def _interval(pit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (n,) of the two ends, none of them narrower than can be told; an end at 0 or 1 is infinite."""
+    ends = np.clip(pit.astype(np.float64), 2e-4, 1.0 - 2e-4)
+    low = np.where(pit[:, 0] <= 0.0, -np.inf, _logit(np.minimum(ends[:, 0], ends[:, 1] - 1e-5)))
+    return low, np.where(pit[:, 1] >= 1.0, np.inf, _logit(ends[:, 1]))
+
+
+def _between(low: np.ndarray, high: np.ndarray, line: np.ndarray) -> np.ndarray:
+    """(n,) recalibrated probability between two logits, never nothing."""
+    return np.asarray(np.maximum(expit(line[0] + line[1] * high) - expit(line[0] + line[1] * low), 1e-9))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 
 from models.base import LEVELS, ForecasterError
-from models.blend import Evidence, apply_blend, bucket_of, evidence, join, learn_blend
+from models.blend import Evidence, _crps_of, _rules, apply_blend, bucket_of, evidence, join, learn_blend
 from models.mixture import mixture
 from models.scores import crps_quantiles
 
@@ -96,6 +96,18 @@ def test_dry_days_are_known_only_up_to_their_mass():
     assert blended.min() >= 0.0
 
 
+def test_a_wrong_chance_of_rain_is_mended_though_crps_hardly_sees_it():
+    rng = np.random.default_rng(4)
+    wet, amount = rng.uniform(size=900) < 0.4, rng.gamma(0.5, 20.0, size=900)
+    y = np.round(np.where(wet, amount, 0.0), 1)
+    said = np.sort(np.concatenate([np.zeros(400), rng.gamma(0.5, 20.0, size=600)]))  # three wet days of five
+    q = np.broadcast_to(np.quantile(said, LEVELS), (900, 1, len(LEVELS)))
+    state = learn_blend(evidence(("rain",), q, y, np.arange(900.0), np.full(900, 24.0)), ("rain",), 900.0)
+    blended = apply_blend(state, [q[:1, None]], np.array([24.0]), lower=0.0)[0, 0, 0]
+    assert (blended <= 0.05).mean() == pytest.approx(0.6, abs=0.06)
+    assert "recalibrated" in state.note[0]
+
+
 @settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(5, 60), st.integers(1, 6))
 def test_weights_are_on_the_simplex(seed: int, days: int, forecasters: int):
@@ -113,6 +125,19 @@ def test_weights_are_on_the_simplex(seed: int, days: int, forecasters: int):
     whole = np.isfinite(q[..., 0]).any(axis=1)
     assert (np.diff(blended[whole], axis=-1) >= 0).all()
     assert np.isnan(blended[~whole]).all()
+
+
+def test_what_is_not_preferred_has_weight_only_where_it_was_earned():
+    found = past(300)
+    state = learn_blend(found, IDS, 14400.0, prefer=("wide", "far"))
+    assert state.weights[0][0] > 0.5, "the best has earned it"
+    rng = np.random.default_rng(3)
+    signal, own = rng.normal(size=(60, 1, 1)), 0.4 * rng.normal(size=(60, 3, 1))
+    q = signal + own + np.sqrt(1.16) * Z  # three that cannot be told apart
+    ids = ("raw", "one", "two")
+    alike = evidence(ids, q, np.round(signal[:, 0, 0] + rng.normal(size=60), 1), np.arange(60.0), np.full(60, 24.0))
+    rules = _rules(alike, np.ones(60), _crps_of(alike.cdf - alike.step[:, None], alike.width), ("one", "two"))
+    assert rules["equal"][0] == pytest.approx([0.0, 0.5, 0.5])
 
 
 def test_nothing_verified_means_equal_weights_of_those_preferred():
