@@ -121,11 +121,11 @@ def run_cycle(
         GiomuaError: The root or the manifest cannot be used.
     """
     init_time = init_time.astype("datetime64[ns]")
-    deadline = None if cutoff_hours is None else init_time + np.timedelta64(round(cutoff_hours * 3600), "s")
+    deadline = deadline_of(init_time, cutoff_hours)
     region = settings.load_region()
     root = Root.open(settings)
     with Manifest.open(settings.manifest) as manifest:
-        notes = read(settings, root, manifest, region, init_time, progress) if gathered is None else list(gathered)
+        notes = read(settings, root, manifest, region, init_time, progress, deadline) if gathered is None else list(gathered)
         datasets = cycle_datasets(settings, manifest)
         inputs = gather(root, manifest, region, datasets, init_time, available_before=deadline)
         if inputs is None:
@@ -224,14 +224,20 @@ def cycle_datasets(settings: Settings, manifest: Manifest) -> tuple[str, ...]:
     return tuple(real) if real else tuple(name for name, source in known.items() if source.spec.simulated)
 
 
+def deadline_of(init_time: np.datetime64, cutoff_hours: float | None) -> np.datetime64 | None:
+    """When a cycle's cut-off is, UTC; None without one."""
+    return None if cutoff_hours is None else init_time + np.timedelta64(round(cutoff_hours * 3600), "s")
+
+
 def read(
-    settings: Settings, root: Root, manifest: Manifest, region: Region, init_time: np.datetime64, progress: Progress
+    settings: Settings, root: Root, manifest: Manifest, region: Region, init_time: np.datetime64, progress: Progress,
+    deadline: np.datetime64 | None = None,
 ) -> list[str]:
     """Read every source and network of a cycle; one that fails is a note and the others go on."""
     notes = []
     for dataset in fetched_datasets(settings, manifest):
         try:
-            notes += fetch(settings, root, manifest, region, dataset, init_time, progress)
+            notes += fetch(settings, root, manifest, region, dataset, init_time, progress, deadline)
         except GiomuaError as error:
             notes.append(f"{dataset}: {error}")
     return notes + watch(settings, root, manifest, region, init_time, progress)
@@ -245,9 +251,10 @@ def fetched_datasets(settings: Settings, manifest: Manifest) -> tuple[str, ...]:
 
 
 def fetch(
-    settings: Settings, root: Root, manifest: Manifest, region: Region, dataset: str, init_time: np.datetime64, progress: Progress
+    settings: Settings, root: Root, manifest: Manifest, region: Region, dataset: str, init_time: np.datetime64, progress: Progress,
+    deadline: np.datetime64 | None = None,
 ) -> list[str]:
-    """Ingest a source of a cycle; what was not believed is a note.
+    """Ingest a source of a cycle, for a revision with this cut-off; what was not believed is a note.
 
     Raises:
         GiomuaError: The source has nothing of the cycle, cannot be reached, or the archive cannot be written.
@@ -255,17 +262,26 @@ def fetch(
     source = registry.grid_source(settings, dataset)
     report = ingest_cycle(
         root, manifest, region, source, registry.transport_for(settings, dataset), init_time,
-        available_time=at_hand(source, init_time), workers=settings.decode_workers, timeout=settings.decode_timeout, progress=progress,
+        available_time=at_hand(source, init_time, deadline), workers=settings.decode_workers, timeout=settings.decode_timeout,
+        progress=progress,
     )    # fmt: skip
     refused = len(report.quarantined)
     return [f"{dataset}: {refused} messages were quarantined; giomua status lists them."] if refused else []
 
 
-def at_hand(source: GridSource | FieldSource, init_time: np.datetime64) -> np.datetime64 | None:
-    """When a simulated centre's run counts as available: after its usual delay. A real one's: None, now."""
-    if not source.spec.simulated:
-        return None
-    return init_time + np.timedelta64(round(source.spec.delay_hours * 3600), "s")
+_ON_TIME: Final = np.timedelta64(1, "h")
+"""A revision that reads its sources within this after its cut-off finds what was there at it."""
+
+
+def at_hand(source: GridSource | FieldSource, init_time: np.datetime64, deadline: np.datetime64 | None = None) -> np.datetime64 | None:
+    """When a run counts as available: a simulated one after its usual delay, a real one now, which None says.
+
+    Runs start when their cut-off has come and read for minutes; a real run that one of them finds counts as there at the cut-off. Of one
+    read much later, for a past cycle or by a worker that was down, nobody knows that: it counts from now, for the next revision.
+    """
+    if source.spec.simulated:
+        return init_time + np.timedelta64(round(source.spec.delay_hours * 3600), "s")
+    return deadline if deadline is not None and deadline <= now() <= deadline + _ON_TIME else None
 
 
 def watch(

@@ -32,7 +32,7 @@ from data_catalog.sources.base import Progress  # noqa: E402
 from data_catalog.store import Root  # noqa: E402
 from pipelines.backfill import PREFECT, backfill, cycles_between  # noqa: E402
 from pipelines.commands import simulate_where_asked  # noqa: E402
-from pipelines.cycle import CycleReport, fetch, fetched_datasets, run_cycle, watch  # noqa: E402
+from pipelines.cycle import CycleReport, deadline_of, fetch, fetched_datasets, run_cycle, watch  # noqa: E402
 from pipelines.inputs import key_time  # noqa: E402
 from pipelines.picture import as_url, cycle_picture  # noqa: E402
 from pipelines.render import render_verified  # noqa: E402
@@ -58,11 +58,12 @@ def _logged() -> Progress:
 
 
 @task(name="ingest", task_run_name="ingest {dataset} {key}", retries=2, retry_delay_seconds=30, persist_result=False)
-def ingest_task(settings: Settings, dataset: str, key: str) -> list[str]:
-    """Fetch one cycle of one source; says what was not believed."""
+def ingest_task(settings: Settings, dataset: str, key: str, cutoff_hours: float | None = None) -> list[str]:
+    """Fetch one cycle of one source, for a revision with this cut-off; says what was not believed."""
     root = Root.open(settings)
     with Manifest.open(settings.manifest) as manifest:
-        return fetch(settings, root, manifest, settings.load_region(), dataset, key_time(key), _logged())
+        deadline = deadline_of(key_time(key), cutoff_hours)
+        return fetch(settings, root, manifest, settings.load_region(), dataset, key_time(key), _logged(), deadline)
 
 
 @task(name="observe", task_run_name="observe {key}", retries=2, retry_delay_seconds=30, persist_result=False)
@@ -113,7 +114,9 @@ def cycle_flow(settings: dict[str, Any] | None = None, key: str | None = None, c
     simulate_task(chosen, wanted)
     with Manifest.open(chosen.manifest) as manifest:
         datasets = fetched_datasets(chosen, manifest)
-    running: dict[str, PrefectFuture[list[str]]] = {dataset: ingest_task.submit(chosen, dataset, wanted) for dataset in datasets}
+    running: dict[str, PrefectFuture[list[str]]] = {
+        dataset: ingest_task.submit(chosen, dataset, wanted, cutoff_hours) for dataset in datasets
+    }
     running["observations"] = observe_task.submit(chosen, wanted)
     notes = []
     for name, future in running.items():

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from data_catalog.manifest import Manifest
 from data_catalog.settings import load_settings
 from data_catalog.sources import registry
 from data_catalog.sources.gribfiles import GribSource
+from data_catalog.store import Root
 from pipelines import cycle, doctor
 from pipelines.cli import app
+from pipelines.inputs import gather
 from tests.data_catalog.sources.provider import Cycle, Server, serving
 
 AIFS = "ecmwf-aifs-single"
@@ -83,6 +86,22 @@ def test_a_cycle_comes_late_and_broken_and_is_completed(server: Server) -> None:
     assert len(first["taken"]) + len(first["missing"]) == 8 * 41 - 2
     assert standing()["complete"]
     assert giomua("ingest", AIFS)[1]["taken"] == [], "nothing twice"
+
+
+@pytest.mark.parametrize(("late", "used"), [(0, True), (40, True), (61, False)])
+def test_a_revision_that_starts_at_its_cut_off_uses_what_it_finds(
+    server: Server, monkeypatch: pytest.MonkeyPatch, late: int, used: bool
+) -> None:
+    deadline = cycle.deadline_of(INIT, 7.0)
+    assert deadline == NOW
+    monkeypatch.setattr(cycle, "now", lambda: NOW + np.timedelta64(late, "m"))
+    settings = load_settings()
+    root, region = Root.open(settings), settings.load_region()
+    with Manifest.open(settings.manifest) as manifest:
+        assert cycle.fetch(settings, root, manifest, region, AIFS, INIT, cycle.silent, deadline) == []
+        found = gather(root, manifest, region, (AIFS,), INIT, available_before=deadline)
+        assert (found is not None) is used
+        assert gather(root, manifest, region, (AIFS,), INIT) is not None, "for a later revision it is there"
 
 
 def test_the_next_cycle_is_due_later(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
