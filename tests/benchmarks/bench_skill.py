@@ -62,7 +62,8 @@ class Period:
 def join(periods: Sequence[Period]) -> Period:
     """All cases of several, one after the other."""
     each = [period.cases for period in periods]
-    statistics = {name: np.concatenate([one.statistics[name] for one in each], axis=1) for name in each[0].statistics}
+    common = [name for name in each[0].statistics if all(name in one.statistics for one in each)]  # events are those of the first year
+    statistics = {name: np.concatenate([one.statistics[name] for one in each], axis=1) for name in common}
     fields = {name: np.concatenate([getattr(one, name) for one in each]) for name in ("observed", "init_time", "lead_hours", "station")}
     known = (np.concatenate([getattr(period, name) for period in periods], axis=1) for name in ("blend", "ceiling"))
     return Period(replace(each[0], statistics=statistics, **fields), *known)
