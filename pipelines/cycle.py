@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -31,9 +32,10 @@ from pipelines.shadow import run_shadows
 from training.champions import SHADOW, load_role, read_champions
 from training.pairs import OBSERVATIONS_PREFIX, STATIONS_SUFFIX, Past, read_past
 
-VERSION: Final = "5"
+VERSION: Final = "6"
 """Changes whenever the same inputs would give another product."""
 
+_LOG: Final = logging.getLogger(__name__)
 HOUR = np.timedelta64(1, "h")
 OBSERVED_DAYS: Final = 3
 """How far back a cycle asks the networks for late reports."""
@@ -238,9 +240,24 @@ def read(
     for dataset in fetched_datasets(settings, manifest):
         try:
             notes += fetch(settings, root, manifest, region, dataset, init_time, progress, deadline)
-        except GiomuaError as error:
-            notes.append(f"{dataset}: {error}")
+        except Exception as error:  # noqa: BLE001  # one source that fails never stops the rest
+            notes.append(failure(dataset, error))
     return notes + watch(settings, root, manifest, region, init_time, progress)
+
+
+def failure(name: str, error: Exception) -> str:
+    """What the failure of a source or network is called among a cycle's notes; one that nobody foresaw is logged with its trace.
+
+    Raises:
+        OSError: The disk or the machine failed, not the source.
+        MemoryError: Likewise.
+    """
+    if isinstance(error, GiomuaError):
+        return f"{name}: {error}"
+    if isinstance(error, OSError | MemoryError):
+        raise error
+    _LOG.error("%s failed in a way that nobody foresaw.", name, exc_info=error)
+    return f"{name}: {type(error).__name__}: {error} (nobody foresaw this; please report it with the trace in the log)"
 
 
 def fetched_datasets(settings: Settings, manifest: Manifest) -> tuple[str, ...]:
@@ -299,8 +316,8 @@ def watch(
                 root, manifest, region, source, registry.transport_for(settings, network),
                 init_time - np.timedelta64(OBSERVED_DAYS, "D"), init_time, links=registry.links(), progress=progress,
             )    # fmt: skip
-        except GiomuaError as error:
-            notes.append(f"{network}: {error}")
+        except Exception as error:  # noqa: BLE001
+            notes.append(failure(network, error))
             continue
         if report.degraded:
             notes.append(

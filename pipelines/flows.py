@@ -24,7 +24,7 @@ from prefect.futures import PrefectFuture  # noqa: E402
 from prefect.states import Completed  # noqa: E402
 
 from data_catalog.archive import cycle_key  # noqa: E402
-from data_catalog.errors import CycleError, GiomuaError  # noqa: E402
+from data_catalog.errors import CycleError  # noqa: E402
 from data_catalog.manifest import Manifest  # noqa: E402
 from data_catalog.settings import Settings, load_settings  # noqa: E402
 from data_catalog.sources import registry  # noqa: E402
@@ -32,7 +32,7 @@ from data_catalog.sources.base import Progress  # noqa: E402
 from data_catalog.store import Root  # noqa: E402
 from pipelines.backfill import PREFECT, backfill, cycles_between  # noqa: E402
 from pipelines.commands import simulate_where_asked  # noqa: E402
-from pipelines.cycle import CycleReport, deadline_of, fetch, fetched_datasets, run_cycle, watch  # noqa: E402
+from pipelines.cycle import CycleReport, deadline_of, failure, fetch, fetched_datasets, run_cycle, watch  # noqa: E402
 from pipelines.inputs import key_time  # noqa: E402
 from pipelines.picture import as_url, cycle_picture  # noqa: E402
 from pipelines.render import render_verified  # noqa: E402
@@ -123,8 +123,8 @@ def cycle_flow(settings: dict[str, Any] | None = None, key: str | None = None, c
         future.wait()
         try:
             notes += future.result()
-        except GiomuaError as error:  # one source that fails never stops the rest
-            notes.append(f"{name}: {error}")
+        except Exception as error:  # noqa: BLE001  # one source that fails never stops the rest
+            notes.append(failure(name, error))
     for note in notes:
         logger.warning("%s", note)
     report = publish_task(chosen, wanted, cutoff_hours, notes)

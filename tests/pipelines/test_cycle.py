@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,13 @@ import xarray as xr
 
 from data_catalog.errors import CycleError
 from data_catalog.manifest import Manifest
-from data_catalog.sources.base import silent
+from data_catalog.regions import Region
+from data_catalog.sources.base import GridSource, silent
 from data_catalog.store import Root
 from models.base import LEVELS
+from pipelines import cycle
 from pipelines.cycle import CycleReport, read, run_cycle
+from pipelines.ingest import IngestReport
 from pipelines.publish import DATASET
 from pipelines.simulate import simulate
 from serving.api.cycles import PublishedCycles
@@ -178,6 +182,27 @@ def test_a_late_centre_is_missing_then_a_new_revision(fresh_root: Callable[[], P
     assert Path(first.store).is_dir(), "a published revision is never removed or renamed"
     latest = json.loads((root / "published" / "latest.json").read_text())
     assert latest["revision"] == 1
+
+
+def test_a_source_that_fails_as_nobody_foresaw_does_not_stop_the_others(
+    fresh_root: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = cycle.ingest_cycle
+
+    def broken(root: Root, manifest: Manifest, region: Region, source: GridSource, *rest: Any, **named: Any) -> IngestReport:
+        if source.spec.dataset == "simulated-regional-eps":
+            raise ZeroDivisionError("float division by zero")
+        return whole(root, manifest, region, source, *rest, **named)
+
+    monkeypatch.setattr(cycle, "ingest_cycle", broken)
+    report = run_cycle(tiny_settings(fresh_root()), INIT)
+    assert report.degraded
+    assert report.sources["missing"] == ["simulated-regional-eps"]
+    assert any("simulated-regional-eps: ZeroDivisionError: float division by zero" in note for note in report.notes)
+    assert "ZeroDivisionError" in caplog.text, "with its trace"
+    monkeypatch.setattr(cycle, "ingest_cycle", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        run_cycle(tiny_settings(fresh_root()), INIT)
 
 
 def test_a_cut_off_leaves_out_what_came_later(published: tuple[Path, CycleReport], fresh_root: Callable[[], Path]) -> None:
