@@ -41,6 +41,7 @@ _FAR: Final[Mapping[str, float]] = {
 }
 """How far one point never lies from those around it, nor the mean over a region from that of the other members, or of the steps around."""
 
+_SLACK: Final = 0.05            # of the believable range, how far coarse packing may carry a value beyond it
 _SPIKES: Final = 5.0            # a point may stand out this many times the usual, however far that is
 _SPREADS: Final = 12.0          # a member may be this many robust standard deviations away, however far that is
 
@@ -63,7 +64,8 @@ def check_field(variable: str, values: np.ndarray, step: float = 0.0) -> str:
     if known is None or not present.size:
         return ""
     low, high = float(present.min()), float(present.max())
-    for value, beyond in ((low, low < known.minimum - step), (high, high > known.maximum + step)):
+    slack = min(step, _SLACK * (known.maximum - known.minimum))    # a damaged header may say that values lie any distance apart
+    for value, beyond in ((low, low < known.minimum - slack), (high, high > known.maximum + slack)):
         if beyond:
             return f"{variable} is {value:.6g} {known.units}, outside the believable {known.minimum:g} to {known.maximum:g}"
     if variable in _VARYING and present.size >= 4 and low == high and step < 0.01 * (known.maximum - known.minimum):

@@ -96,6 +96,13 @@ def test_a_sound_ensemble_passes():
         assert check_group(variable, ensemble()) == {}
 
 
+def test_no_step_of_a_damaged_header_makes_a_value_believable():
+    field = (28.0 + TERRAIN).astype(np.float32)
+    field[3, 4] = -240.0
+    for step in (0.01, 8.0, 1e9):
+        assert "outside the believable" in check_field("temperature_2m", field, step=step)
+
+
 def test_a_frozen_step_and_a_copied_member():
     fields = ensemble()
     stuck = changed(fields, 25, fields[15].values)          # member 5: 6 h is what 3 h was
