@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -159,8 +160,12 @@ def test_deployed_flows_run_on_a_work_pool(prefect_url: str, fresh_root: Callabl
         asked = ("--profile", "tiny", "--from", "2025-07-10T00Z", "--to", "2025-07-10T00Z", "--on", "prefect", "--json")
         done = giomua("backfill", "--root", str(root), *asked, cwd=tmp_path, environment=chosen)
     finally:
-        os.killpg(worker.pid, 15)
-        worker.wait(timeout=60)
+        os.killpg(worker.pid, signal.SIGTERM)
+        try:
+            worker.wait(timeout=60)
+        except subprocess.TimeoutExpired:  # how it ends is Prefect's
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"done": ["20250710T00Z"], "degraded": [], "failed": {}}
     assert json.loads((root / "published" / "latest.json").read_text())["init_time"] == "2025-07-10T00:00:00Z"
