@@ -38,7 +38,7 @@ _PULL: Final = 1000.0  # strength of the prior weights: its product with the rel
 _LEAST: Final = 0.02  # weights smaller than this are none
 _CASES: Final = 4000  # most cases of a bucket that are looked at; more are thinned evenly in time
 _FOLDS: Final = (0.4, 0.6, 0.8, 1.0)  # shares of the past: learn up to one, judge up to the next
-_LOG_SCORE: Final = 0.3  # weight of a candidate's log score, in nats, beside its CRPS relative to the best
+_NEAR: Final = 3e-3  # of the best CRPS: candidates that are no farther behind it are told apart by their log score
 
 Kind = Literal["mixture", "average"]
 
@@ -210,7 +210,7 @@ def learn_blend(
         past: Evidence verified by ``now``; None for none.
         forecasters: F ids in the order of the weights; those not in ``past`` have no weight.
         now: Days since 1970.
-        prefer: Forecasters among which weights are equal, where nothing has been verified and as a candidate; default all.
+        prefer: Forecasters among which weights are equal where nothing has been verified; default all.
         lead_hours: Leads that will be asked for; the buckets of others keep equal weights. Default all.
 
     Returns:
@@ -229,9 +229,9 @@ def learn_blend(
     for bucket in range(B) if lead_hours is None else np.unique(bucket_of(lead_hours)).tolist():
         cases = np.flatnonzero(past.bucket == bucket)
         if len(np.unique(np.floor(past.day[cases]))) >= _FEWEST_DAYS:
-            choice = _choose(past.take(_thin(cases, past.day)), now, prefer)
+            choice = _choose(past.take(_thin(cases, past.day)), now)
         else:
-            everything = everything or _choose(past.take(_thin(np.arange(len(past.day)), past.day)), now, prefer)
+            everything = everything or _choose(past.take(_thin(np.arange(len(past.day)), past.day)), now)
             choice = everything
         if choice is None:
             continue
@@ -330,19 +330,18 @@ def _thin(cases: np.ndarray, day: np.ndarray) -> np.ndarray:
     return order if len(order) <= _CASES else order[np.linspace(0, len(order) - 1, _CASES).round().astype(np.intp)]
 
 
-def _choose(past: Evidence, now: float, prefer: Sequence[str]) -> _Choice | None:
+def _choose(past: Evidence, now: float) -> _Choice | None:
     """The best way to blend one bucket's past."""
     kept, cases = _common(np.isfinite(past.pit[..., 0]))
     if not len(kept) or not len(cases):
         return None
     data = past.take(cases)
-    ids = tuple(past.forecasters[f] for f in kept)
-    data = Evidence(ids, data.cdf[:, kept], data.step, data.width, data.pit[:, kept], data.quantiles[:, kept], *data[6:])
+    data = data._replace(cdf=data.cdf[:, kept], pit=data.pit[:, kept], quantiles=data.quantiles[:, kept])
     age = 0.5 ** ((now - data.day) / _HALF_LIFE)
     each = _crps_of(data.cdf - data.step[:, None], data.width)  # (n, k)
     days = len(np.unique(np.floor(data.day)))
-    found = _judge(data, age, each, prefer) if days >= 2 * _FEWEST_DAYS else "mixture"
-    weights, kind, line = _rules(data, age, each, prefer)[found]
+    found = _judge(data, age, each) if days >= 2 * _FEWEST_DAYS else "mixture"
+    weights, kind, line = _rules(data, age, each)[found]
     note = f"{_WORDS[found]}; {days} days verified"
     F = past.cdf.shape[1]
     full, scores = np.zeros(F), np.full(F, np.nan)
@@ -376,11 +375,11 @@ def _common(there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return kept, np.zeros(0, dtype=np.intp)
 
 
-def _judge(data: Evidence, age: np.ndarray, each: np.ndarray, prefer: Sequence[str]) -> str:
-    """The candidate that did best on days after those it was learned from: by CRPS, relative to the lowest, and by the log score together.
+def _judge(data: Evidence, age: np.ndarray, each: np.ndarray) -> str:
+    """The candidate that did best on days after those it was learned from: by CRPS, and among those next to the best by the log score.
 
-    CRPS alone is decided by the few cases with most at stake, heavy rain, and hardly sees whether light rain and none are as frequent as
-    they are said to be; the log score counts every case alike, and hardly sees how far away a forecast was.
+    CRPS is decided by the few cases with most at stake, heavy rain, and hardly sees whether light rain and none are as frequent as they are
+    said to be. The log score counts every case alike; alone it would leave out whoever is overconfident, however near.
     """
     _, place = np.unique(np.floor(data.day), return_inverse=True)
     position = place / max(place.max(), 1)
@@ -390,11 +389,11 @@ def _judge(data: Evidence, age: np.ndarray, each: np.ndarray, prefer: Sequence[s
         if not len(later):
             continue
         judged = data.take(later)
-        for name, rule in _rules(data.take(known), age[known], each[known], prefer).items():
+        for name, rule in _rules(data.take(known), age[known], each[known]).items():
             crps[name] += float((age[later] * _score(rule, judged)).sum())
             surprise[name] -= float((age[later] * np.log(_likelihood(rule, judged))).sum())
-    least, weight = max(min(crps.values()), 1e-12), _LOG_SCORE / max(float(age[position > _FOLDS[0]].sum()), 1e-12)
-    return min(crps, key=lambda name: crps[name] / least + weight * surprise[name])
+    least = min(crps.values())
+    return min((name for name in crps if crps[name] <= least * (1.0 + _NEAR)), key=lambda name: surprise[name])
 
 
 _Rule = tuple[np.ndarray, Kind, np.ndarray]
@@ -420,20 +419,15 @@ def _shifted(p: np.ndarray, line: np.ndarray) -> np.ndarray:
     return np.where(p <= 0.0, 0.0, np.where(p >= 1.0, 1.0, odds / (1.0 + odds)))
 
 
-def _rules(data: Evidence, age: np.ndarray, each: np.ndarray, prefer: Sequence[str]) -> dict[str, _Rule]:
-    """Every candidate, learned from these cases: weights (k,), kind and recalibration.
-
-    Raw ensembles, which are not preferred, have a weight where one was learned for them: an equal one would make the blend as biased.
-    """
+def _rules(data: Evidence, age: np.ndarray, each: np.ndarray) -> dict[str, _Rule]:
+    """Every candidate, learned from these cases: weights (k,), kind and recalibration."""
     none = np.array([0.0, 1.0])
     score = np.average(each, axis=0, weights=age)
     days = len(np.unique(np.floor(data.day)))
     prior = _prior(each, age, data.day)
     mixed = _mixture_weights(data, age, prior, _PULL / days)
     averaged = _average_weights(data, age, prior, _PULL / days)
-    wanted = np.array([not prefer or f in prefer for f in data.forecasters])
-    wanted = wanted if wanted.any() else ~wanted
-    good = wanted & (score <= _GOOD * score[wanted].min())
+    good = score <= _GOOD * score.min()
     equal = good / good.sum()
     best = np.eye(len(score))[score.argmin()]
     found: dict[str, _Rule] = {}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 
 from models.base import LEVELS, ForecasterError
-from models.blend import Evidence, _crps_of, _rules, apply_blend, bucket_of, evidence, join, learn_blend
+from models.blend import Evidence, apply_blend, bucket_of, evidence, join, learn_blend
 from models.mixture import mixture
 from models.scores import crps_quantiles
 
@@ -125,19 +125,6 @@ def test_weights_are_on_the_simplex(seed: int, days: int, forecasters: int):
     whole = np.isfinite(q[..., 0]).any(axis=1)
     assert (np.diff(blended[whole], axis=-1) >= 0).all()
     assert np.isnan(blended[~whole]).all()
-
-
-def test_what_is_not_preferred_has_weight_only_where_it_was_earned():
-    found = past(300)
-    state = learn_blend(found, IDS, 14400.0, prefer=("wide", "far"))
-    assert state.weights[0][0] > 0.5, "the best has earned it"
-    rng = np.random.default_rng(3)
-    signal, own = rng.normal(size=(60, 1, 1)), 0.4 * rng.normal(size=(60, 3, 1))
-    q = signal + own + np.sqrt(1.16) * Z  # three that cannot be told apart
-    ids = ("raw", "one", "two")
-    alike = evidence(ids, q, np.round(signal[:, 0, 0] + rng.normal(size=60), 1), np.arange(60.0), np.full(60, 24.0))
-    rules = _rules(alike, np.ones(60), _crps_of(alike.cdf - alike.step[:, None], alike.width), ("one", "two"))
-    assert rules["equal"][0] == pytest.approx([0.0, 0.5, 0.5])
 
 
 def test_nothing_verified_means_equal_weights_of_those_preferred():
