@@ -320,7 +320,9 @@ def full(stage: Stage) -> str:
     """The disk has no room left; once it has, the same command finishes."""
     before = newest(stage.root)
     with tempfile.TemporaryDirectory() as folder:
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", folder], capture_output=True).returncode:
+        held = sum(path.stat().st_blocks * 512 for path in stage.root.rglob("*") if path.is_file())
+        size = f"size={2 * held + 2**26}"  # the root grows by every cycle
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder], capture_output=True).returncode:
             return "left out: no permission to mount a small disk"
         try:
             small = Path(folder) / "root"
