@@ -415,8 +415,8 @@ def _score(rule: _Rule, data: Evidence) -> np.ndarray:
 
 def _shifted(p: np.ndarray, line: np.ndarray) -> np.ndarray:
     """expit(a + b logit p), which keeps 0 and 1."""
-    odds = np.exp(line[1] * _logit(np.clip(p, 1e-12, 1.0 - 1e-12)) + line[0])
-    return np.where(p <= 0.0, 0.0, np.where(p >= 1.0, 1.0, odds / (1.0 + odds)))
+    found = expit(line[0] + line[1] * _logit(np.clip(p, 1e-12, 1.0 - 1e-12)))
+    return np.where(p <= 0.0, 0.0, np.where(p >= 1.0, 1.0, found))
 
 
 def _rules(data: Evidence, age: np.ndarray, each: np.ndarray) -> dict[str, _Rule]:

@@ -215,7 +215,7 @@ def _statistics(variable: str, forecast: np.ndarray, observed: np.ndarray, blend
         error = q[:, LEVELS.size // 2] - y
         found |= {"score": np.asarray(crps_quantiles(q, y)), "absolute_error": np.abs(error), "error": error}
         found |= {f"covered_{p}": coverage(lower, upper, p / 100.0) for p in (50, 90)}
-        found |= {"pit": 0.5 * (lower + upper), "pit_square": _pit_square(lower, upper)}
+        found |= {"pit": 0.5 * (lower + upper), "pit_square": pit_square(lower, upper)}
         found |= {f"pit_{i}": share for i, share in enumerate(_pit_bins(lower, upper).T)}
         if variable.startswith(RAIN):
             found["events"] = (y >= WET).astype(float)
@@ -223,8 +223,8 @@ def _statistics(variable: str, forecast: np.ndarray, observed: np.ndarray, blend
     return np.stack([found[name] for name in STATISTICS], axis=1)
 
 
-def _pit_square(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Mean of 12 (u - 1/2)^2 for u uniform on [lower, upper]."""
+def pit_square(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """Mean of 12 (u - 1/2)^2 for u uniform on [lower, upper], arrays of one shape: one when calibrated."""
     a, b = lower - 0.5, upper - 0.5
     found: np.ndarray = 4.0 * (a * a + a * b + b * b)
     return found

@@ -29,11 +29,12 @@ from data_catalog.regions import load_region
 from data_catalog.simulated import measure
 from data_catalog.simulated.climate import Climate
 from data_catalog.simulated.world import CENTRES
-from models.scores.calibration import cdf_interval_ensemble, cdf_interval_quantiles
+from models.scores.calibration import cdf_interval_ensemble, cdf_interval_quantiles, pit
 from models.scores.significance import benjamini_hochberg, diebold_mariano
 from tests.benchmarks.bench_networks import NETWORKS, difference
 from training.backtest import BacktestConfig, run_backtest
 from training.scoring import Cases, daily_error
+from training.verification import pit_square
 
 START, YEARS = 2021, 3
 LEADS = (24, 48, 72)
@@ -139,7 +140,7 @@ def report(variable: str, period: Period) -> dict[str, Any]:
         }  # fmt: skip
     for lead, bad, good in zip(LEADS, *(benjamini_hochberg(np.array(p)) for p in (worse, better)), strict=True):
         by_lead[lead] |= {"worse": bool(bad <= FALSE_DISCOVERIES), "better": bool(good <= FALSE_DISCOVERIES)}
-    return {"target": TARGET[variable], "by_lead": by_lead, "pit": pit(variable, period)}
+    return {"target": TARGET[variable], "by_lead": by_lead, "pit": uniformity(variable, period)}
 
 
 def with_networks(result: Cases, without: Cases) -> dict[int, dict[str, dict[str, float]]]:
@@ -159,7 +160,7 @@ def with_networks(result: Cases, without: Cases) -> dict[int, dict[str, dict[str
     return found
 
 
-def pit(variable: str, period: Period) -> dict[str, dict[str, Any]]:
+def uniformity(variable: str, period: Period) -> dict[str, dict[str, Any]]:
     """Mean, and 12 times the mean square about a half, of the PIT of the blend and the ceiling, with half widths of 95 % intervals.
 
     They are 0.5 and 1 when calibrated; by season, and for the most rain forecast. A reading is spread over its interval.
@@ -173,8 +174,7 @@ def pit(variable: str, period: Period) -> dict[str, dict[str, Any]]:
     for name, cut in groups.items():
         found[name] = {"n": int(cut.sum())}
         for who, (low, high, _) in {"blend": period.blend, "ceiling": period.ceiling}.items():
-            middle, wide = 0.5 * (low + high), high - low
-            values = np.stack([middle, 12.0 * (middle - 0.5) ** 2 + wide**2])
+            values = np.stack([pit(low, high), pit_square(low, high)])
             own = replace(cases, statistics={"pit": values})
             half = 1.96 * daily_error(own.daily("pit", cut))
             (mean, spread), (mean_half, spread_half) = values[:, cut].mean(axis=1), half

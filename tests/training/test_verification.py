@@ -18,13 +18,13 @@ from training.verification import (
     STATISTICS,
     Cases,
     _pit_bins,
-    _pit_square,
     add,
     basin_cases,
     drifts,
     excursion,
     lead_bucket,
     pit_counts,
+    pit_square,
     reliability,
     skills,
     station_cases,
@@ -111,7 +111,7 @@ def test_pit_masses_are_those_of_the_histogram(pairs: list[tuple[float, float]])
 def test_the_spread_of_a_mass_is_that_of_draws_from_it() -> None:
     lower, upper = np.array([0.0, 0.3, 0.2]), np.array([1.0, 0.3, 0.9])
     draws = lower + (upper - lower) * (np.arange(20000)[:, None] + 0.5) / 20000
-    assert np.allclose(_pit_square(lower, upper), (12 * (draws - 0.5) ** 2).mean(axis=0), atol=1e-6)
+    assert np.allclose(pit_square(lower, upper), (12 * (draws - 0.5) ** 2).mean(axis=0), atol=1e-6)
 
 
 def test_a_range_of_leads_includes_its_upper_end() -> None:
